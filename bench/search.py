@@ -1,0 +1,197 @@
+"""What a strategy asks, what it is told, what that costs, and the one loop that joins them."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import isfinite
+from random import Random
+from time import perf_counter
+from typing import Literal, NamedTuple, get_args
+
+from numpy import float64
+from numpy.typing import NDArray
+
+from bench.protocol import Protocol
+from bench.space import Architecture, Space
+
+FAILED_ERROR = 1.0  # what a strategy is told of a training that failed
+
+
+class Query(NamedTuple):
+    """What a strategy asks: train `architecture` for `fidelity` epochs."""
+
+    architecture: Architecture
+    fidelity: int
+
+
+class Evaluation(NamedTuple):
+    """What a strategy is told. There is no test score in it."""
+
+    error: float
+    """The protocol's signal, a fraction; `FAILED_ERROR` where `status` is not `"ok"`."""
+    seconds: float
+    """What the evaluation cost on the simulated clock."""
+    metrics: Mapping[str, float] = {}
+    """What one may know without training to the end, such as parameters or latency."""
+    status: str = "ok"
+
+
+class Trial(NamedTuple):
+    """A query with its evaluation and the reading of every clock when it ended."""
+
+    query: Query
+    evaluation: Evaluation
+    evaluations: int
+    epochs: int
+    simulated_seconds: float
+    wall_seconds: float
+    overhead_seconds: float
+    """The strategy's own seconds so far, measured around `ask` and `tell`."""
+
+
+Clock = Literal["evaluations", "epochs", "simulated_seconds", "wall_seconds"]
+CLOCKS: tuple[Clock, ...] = get_args(Clock)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on one clock."""
+
+    clock: Clock
+    limit: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an unknown clock or a limit that is not above zero."""
+        if self.clock not in CLOCKS:
+            raise ValueError(f"clock is {self.clock!r}; allowed: {', '.join(CLOCKS)}")
+        if not 0 < self.limit < float("inf"):
+            raise ValueError(f"limit is {self.limit}; allowed: a number of {self.clock} above 0")
+
+
+class Strategy(ABC):
+    """Proposes architectures. It has no loop, clock, budget, file or global random state.
+
+    `ask` may be called again before earlier answers arrive, up to the number of workers.
+
+        strategy = RandomSearch(space, Random(0), fidelities=(200,))
+        query = strategy.ask()
+        strategy.tell(Trial(query, evaluation, 1, 200, 60.0, 0.1, 0.0))
+    """
+
+    def __init__(self, space: Space, rng: Random, fidelities: tuple[int, ...]) -> None:
+        """`fidelities`: the epochs the protocol allows, ascending."""
+        self.space, self.rng, self.fidelities = space, rng, fidelities
+
+    @abstractmethod
+    def ask(self) -> Query:
+        """Propose; learn nothing."""
+
+    @abstractmethod
+    def tell(self, trial: Trial) -> None:
+        """Learn from a finished trial; trials arrive in the order in which they end."""
+
+
+class Objective(ABC):
+    """Answers queries, and apart from them the metrics that are reported."""
+
+    dataset: str
+    digest: str
+    """SHA-256 of what the answers come from."""
+    optimum: Mapping[str, float]
+    """The lowest value of each reported metric, where it is known."""
+
+    @abstractmethod
+    def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:
+        """Answer a query; equal arguments get equal answers.
+
+        Args:
+            noise: 64 random bits, one for a run: they choose the training seeds it sees.
+            trained: epochs already paid for, from which training goes on.
+
+        Raises:
+            LookupError: the architecture or the fidelity is not to be had.
+        """
+
+    @abstractmethod
+    def report(self, architectures: Sequence[Architecture]) -> Mapping[str, NDArray[float64]]:
+        """The protocol's reported metrics, each of shape `[len(architectures)]`."""
+
+
+def stream(seed: int, purpose: str) -> Random:
+    """The random numbers of one purpose in the run `seed`, whatever else is drawn elsewhere."""
+    return Random(hashlib.sha256(f"{purpose}/{seed}".encode()).digest())
+
+
+def search(
+    strategy: Strategy,
+    objective: Objective,
+    protocol: Protocol,
+    budget: Budget,
+    *,
+    noise: int,
+    workers: int = 1,
+    timer: Callable[[], float] = perf_counter,
+) -> Iterator[Trial]:
+    """Run a strategy until its budget is spent, yielding its trials in the order they end.
+
+    `workers` queries are in flight at a time and end when their simulated seconds are over,
+    ties in the order they were asked. A trial that the overshoot rule drops is neither told
+    nor yielded.
+
+    Raises:
+        LookupError: the strategy proposed what the objective cannot answer.
+    """
+    ask, tell, evaluate = strategy.ask, strategy.tell, objective.evaluate
+    clock, limit = Trial._fields.index(budget.clock), budget.limit
+    drop = protocol.overshoot == "drop"
+    cached = protocol.duplicates == "cached"
+    resume = protocol.promotion == "resume" and len(protocol.fidelities) > 1
+    charge_overhead = protocol.overhead == "charged"
+    answers: dict[Query, Evaluation] = {}
+    trained: dict[Architecture, int] = {}
+    flying: list[tuple[float, int, Query, Evaluation, int, int]] = []  # by finishing time
+    asked = evaluations = epochs = 0
+    now = overhead = 0.0
+    start = timer()
+    for _ in range(protocol.max_trials):
+        while len(flying) < workers:
+            before = timer()
+            query = ask()
+            thought = timer() - before
+            overhead += thought
+            if charge_overhead:
+                now += thought
+            if cached and query in answers:
+                evaluation, counted, cost = answers[query]._replace(seconds=0.0), 0, 0
+            else:
+                done = trained.get(query.architecture, 0) if resume else 0
+                if done >= query.fidelity:
+                    done = 0  # a repeat or a step back is trained anew
+                evaluation = evaluate(query, noise, done)
+                counted, cost = 1, query.fidelity - done
+                if not isfinite(evaluation.error):
+                    evaluation = evaluation._replace(error=FAILED_ERROR, status="diverged")
+                if cached:
+                    answers[query] = evaluation
+                if resume:
+                    trained[query.architecture] = max(done, query.fidelity)
+            heappush(flying, (now + evaluation.seconds, asked, query, evaluation, counted, cost))
+            asked += 1
+        finished, _, query, evaluation, counted, cost = heappop(flying)
+        now = max(now, finished)
+        evaluations += counted
+        epochs += cost
+        before = timer()
+        trial = Trial(query, evaluation, evaluations, epochs, now, before - start, overhead)
+        if drop and trial[clock] > limit:
+            return
+        tell(trial)
+        thought = timer() - before
+        overhead += thought
+        if charge_overhead:
+            now += thought
+        yield trial
+        if trial[clock] >= limit:
+            return

@@ -1,0 +1,95 @@
+"""Architectures and the sets they come from."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import product
+from random import Random
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Architecture = tuple[int, ...]
+Features = NDArray[np.float64]
+
+
+class Space(ABC):
+    """A set of architectures: gene `i` takes the values `0 … choices[i] - 1`.
+
+    As it stands, every combination of genes is a member; a space with further rules
+    overrides `sample`, `neighbours`, `mutate`, `contains`, `__len__` and `__iter__`.
+    All methods are pure functions of their arguments, in a fixed order.
+    """
+
+    name: ClassVar[str]
+    choices: tuple[int, ...]
+
+    def __init__(self, *, mutation_weights: Sequence[int] | None = None) -> None:
+        """`mutation_weights`: how often each gene mutates, relative to the others.
+
+        The default weighs a gene by its number of other values, which makes `mutate` a
+        uniform neighbour.
+
+        Raises:
+            ValueError: not one non-negative whole number a gene, or none above zero.
+        """
+        default = [n - 1 for n in self.choices]
+        weights = default if mutation_weights is None else list(mutation_weights)
+        if len(weights) != len(self.choices) or min(weights) < 0 or not any(weights):
+            raise ValueError(
+                f"mutation_weights is {weights}; {self.name} needs {len(self.choices)} "
+                "whole numbers from 0 up, at least one of them above 0"
+            )
+        self._mutable = [gene for gene, weight in enumerate(weights) for _ in range(weight)]
+
+    def sample(self, rng: Random) -> Architecture:
+        """Draw uniformly from the set."""
+        return tuple([int(rng.random() * n) for n in self.choices])
+
+    def neighbours(self, arch: Architecture) -> Iterator[Architecture]:
+        """Every architecture that differs in one gene."""
+        for gene, current in enumerate(arch):
+            others = (value for value in range(self.choices[gene]) if value != current)
+            yield from ((*arch[:gene], value, *arch[gene + 1 :]) for value in others)
+
+    def mutate(self, arch: Architecture, rng: Random) -> Architecture:
+        """Give another value to one gene, drawn by `mutation_weights`."""
+        gene = self._mutable[int(rng.random() * len(self._mutable))]
+        value = int(rng.random() * (self.choices[gene] - 1))
+        if value >= arch[gene]:
+            value += 1
+        return (*arch[:gene], value, *arch[gene + 1 :])
+
+    def contains(self, arch: Architecture) -> bool:
+        """Whether `arch` is a member."""
+        return len(arch) == len(self.choices) and all(
+            0 <= value < n for value, n in zip(arch, self.choices, strict=True)
+        )
+
+    def features(self, arch: Architecture) -> Features:
+        """One-hot genes, shape `[sum(choices)]`; different for different architectures."""
+        return np.concatenate([np.eye(n)[v] for n, v in zip(self.choices, arch, strict=True)])
+
+    def canonical(self, arch: Architecture) -> Hashable:
+        """Equal for architectures that are the same network. For statistics, never equality."""
+        return arch
+
+    def __len__(self) -> int:
+        return math.prod(self.choices)
+
+    def __iter__(self) -> Iterator[Architecture]:
+        """All members, in lexicographic order."""
+        return product(*map(range, self.choices))
+
+    @abstractmethod
+    def to_string(self, arch: Architecture) -> str:
+        """The published string form."""
+
+    @abstractmethod
+    def from_string(self, text: str) -> Architecture:
+        """Inverse of `to_string`.
+
+        Raises:
+            ValueError: `text` is not the string form of a member.
+        """

@@ -1,0 +1,309 @@
+"""The table file: one HDF5 file of measured metrics for a space; and the objective that reads it.
+
+    /                      format, space, source, licence, citation, source_sha256, notes
+    /architectures         int8 [N, genes]
+    /<dataset>/<schedule>  one group a training schedule
+        epochs             int32 [E]      the epochs at which errors were recorded, ascending
+        seeds              int32 [S]      training seeds, as the source names them
+        *_error            float32 [N, E, S]   fractions; NaN where a seed is missing
+        train_seconds      float32 [N]    one training epoch
+        valid_seconds      float32 [N]    one pass over the validation set, where known
+        parameters, …      float32 [N] or [N, S]   whatever may be seen without training
+
+Columns are fixed-width and checksummed, and readable without this project.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.protocol import Protocol
+from bench.search import Evaluation, Objective, Query
+from bench.space import Architecture, Space
+
+FORMAT = "nas-arena table 1"
+PROVENANCE = ("space", "source", "source_sha256", "licence", "citation", "notes")
+_MASK = (1 << 64) - 1
+_ODD = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, made odd (Knuth, TAOCP 3, section 6.4)
+
+
+class TableError(Exception):
+    """A table that is absent, damaged or foreign; the message is one sentence."""
+
+
+@dataclass
+class Schedule:
+    """What is known of one data set under one training schedule; arrays as in the file."""
+
+    epochs: NDArray[np.int32]
+    seeds: NDArray[np.int32]
+    columns: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+@dataclass
+class Table:
+    """A whole table in memory. `provenance` holds the texts named in `PROVENANCE`."""
+
+    provenance: dict[str, str]
+    architectures: NDArray[np.int8]
+    schedules: dict[tuple[str, str], Schedule]
+
+
+def data_folder() -> Path:
+    """Where imported tables lie: `$NAS_ARENA_DATA`, else `$TORCH_HOME`, else `~/.nas-arena`."""
+    folder = os.environ.get("NAS_ARENA_DATA") or os.environ.get("TORCH_HOME")
+    return Path(folder).expanduser() if folder else Path.home() / ".nas-arena"
+
+
+def shipped_folder(space: Space) -> Path:
+    """The folder `tables` beside the module of the space."""
+    return Path(str(sys.modules[type(space).__module__].__file__)).parent / "tables"
+
+
+def find_table(space: Space, name: str) -> Path:
+    """The file `<name>.h5` in the data folder, else among those that ship with the space.
+
+    Raises:
+        TableError: there is none.
+    """
+    folders = [data_folder(), shipped_folder(space)]
+    for folder in folders:
+        if (path := folder / f"{name}.h5").is_file():
+            return path
+    here = sorted({path.stem for folder in folders for path in folder.glob("*.h5")})
+    raise TableError(
+        f"table {name!r} is neither in {folders[0]} nor shipped with {space.name}; "
+        f"here: {', '.join(here) or 'none'}; `nas-arena data list` says where others come from"
+    )
+
+
+def digest_file(path: Path) -> Path:
+    """The file beside a table that holds its SHA-256, in the format of `sha256sum`."""
+    return path.with_suffix(".h5.sha256")
+
+
+def write_table(table: Table, path: Path) -> str:
+    """Write a table and, beside it, its SHA-256, which is returned. Equal tables, equal bytes."""
+    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with h5py.File(partial_file, "w") as file:
+            file.attrs["format"] = np.bytes_(FORMAT)
+            for key in PROVENANCE:
+                file.attrs[key] = np.bytes_(table.provenance[key].encode())
+            _write_column(file, "architectures", table.architectures)
+            for (dataset, schedule), known in table.schedules.items():
+                group = file.create_group(f"{dataset}/{schedule}")
+                for name, values in {
+                    "epochs": known.epochs,
+                    "seeds": known.seeds,
+                    **known.columns,
+                }.items():
+                    _write_column(group, name, values)
+        digest = sha256(partial_file)
+        digest_file(path).write_text(f"{digest}  {path.name}\n")
+        partial_file.replace(path)
+    finally:
+        partial_file.unlink(missing_ok=True)
+    return digest
+
+
+def _write_column(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    group.create_dataset(name, data=values, compression=9, shuffle=True, fletcher32=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[tuple[h5py.File, str]]:
+    """Check the digest, then open the file; yields it with its SHA-256.
+
+    Raises:
+        TableError: the file is not one that this project wrote, or has changed since.
+    """
+    try:
+        expected = digest_file(path).read_text().split()[0]
+    except (OSError, IndexError):
+        raise TableError(
+            f"{path} has no digest in {digest_file(path).name} beside it; "
+            "make tables with `nas-arena data import`"
+        ) from None
+    digest = sha256(path)
+    if digest != expected:
+        raise TableError(
+            f"{path} is damaged or was changed: its SHA-256 is {digest[:12]}…, "
+            f"not {expected[:12]}… as when it was made"
+        )
+    try:
+        file = h5py.File(path, "r")
+    except OSError:
+        raise TableError(f"{path} is not an HDF5 file") from None
+    with file:
+        if file.attrs.get("format") != FORMAT.encode():
+            raise TableError(f"{path} is not a table of this project ({FORMAT!r})")
+        yield file, digest
+
+
+def read_schedule(
+    file: h5py.File, dataset: str, schedule: str, columns: Sequence[str] | None = None
+) -> Schedule:
+    """Read one group of an open table, all its columns or the ones named.
+
+    Raises:
+        TableError: the data set, the schedule or a column is not there; the message says
+            which there are.
+    """
+    where = Path(file.filename).name
+    group: Any = file
+    for kind, key in ("dataset", dataset), ("schedule", schedule):
+        there = [name for name in group if isinstance(group[name], h5py.Group)]
+        if key not in there:
+            raise TableError(f"{kind} {key!r} is not in table {where}; it has {', '.join(there)}")
+        group = group[key]
+    there = [name for name in group if name not in ("epochs", "seeds")]
+    for column in columns or ():
+        if column not in there:
+            raise TableError(
+                f"{column} is not in table {where} for {dataset}, schedule {schedule}; "
+                f"it has {', '.join(there)}"
+            )
+    wanted = there if columns is None else columns
+    return Schedule(group["epochs"][:], group["seeds"][:], {name: group[name][:] for name in wanted})
+
+
+def read_table(path: Path) -> Table:
+    """Read a whole table.
+
+    Raises:
+        TableError: see `open_table`.
+    """
+    with open_table(path) as (file, _):
+        return Table(
+            {key: file.attrs[key].decode() for key in PROVENANCE},
+            file["architectures"][:],
+            {
+                (dataset, schedule): read_schedule(file, dataset, schedule)
+                for dataset in file
+                if dataset != "architectures"
+                for schedule in file[dataset]
+            },
+        )
+
+
+def mean_over_seeds(errors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The mean over the last axis of the seeds that are there; NaN where there is none."""
+    there = ~np.isnan(errors)
+    count = there.sum(-1)
+    total = np.where(there, errors, 0).sum(-1, dtype=np.float64)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+class TableObjective(Objective):
+    """Answers from a table, of which it reads the columns that its protocol names."""
+
+    def __init__(
+        self, space: Space, dataset: str, protocol: Protocol, *, table: str | None = None
+    ) -> None:
+        """`table`: the name of the file, without `.h5`; by default the name of the space.
+
+        Raises:
+            TableError: the table is not here, is damaged, or lacks what the protocol names.
+        """
+        self.space, self.dataset, self.protocol, self.table = space, dataset, protocol, table
+        seconds = ["train_seconds"]
+        if protocol.validation_pass == "charged":
+            seconds.append("valid_seconds")
+        path = find_table(space, table or space.name)
+        with open_table(path) as (file, self.digest):
+            if file.attrs["space"] != space.name.encode():
+                raise TableError(f"{path} is of space {file.attrs['space'].decode()}, not {space.name}")
+            signal = read_schedule(file, dataset, protocol.schedule)
+            report = read_schedule(file, dataset, protocol.report_schedule, protocol.report)
+            architectures = file["architectures"][:].tolist()
+        for name in (protocol.metric, *seconds):
+            if name not in signal.columns:
+                raise TableError(
+                    f"{name} is not in table {path.name} for {dataset}, schedule "
+                    f"{protocol.schedule}; it has {', '.join(signal.columns)}"
+                )
+        recorded = signal.epochs.tolist()
+        absent = [epoch for epoch in protocol.fidelities if epoch not in recorded]
+        if absent:
+            raise TableError(
+                f"fidelities {absent} are not in table {path.name} for {dataset}, schedule "
+                f"{protocol.schedule}; it has {', '.join(map(str, recorded))}"
+            )
+        self._row = {tuple(genes): row for row, genes in enumerate(architectures)}
+        errors = signal.columns[protocol.metric]
+        if protocol.noise == "mean":
+            errors = mean_over_seeds(errors)[..., None].astype(np.float32)
+        self._errors = {epoch: errors[:, recorded.index(epoch)] for epoch in protocol.fidelities}
+        self._train_seconds = signal.columns["train_seconds"]
+        self._valid_seconds = signal.columns.get(seconds[-1]) if len(seconds) > 1 else None
+        self._metrics = {
+            name: values
+            for name, values in signal.columns.items()
+            if not name.endswith(("_error", "_seconds"))
+        }
+        self._report = {name: mean_over_seeds(report.columns[name][:, -1]) for name in protocol.report}
+        self.optimum = {name: float(np.nanmin(values)) for name, values in self._report.items()}
+        self._known: dict[tuple[Query, int], tuple[int, list[Evaluation]]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Other processes read the table themselves."""
+        return partial(TableObjective, table=self.table), (self.space, self.dataset, self.protocol)
+
+    def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:
+        key = (query, trained)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._read(query, trained)
+        spread, answers = known
+        return answers[((spread ^ noise) * _ODD & _MASK) * len(answers) >> 64]
+
+    def _read(self, query: Query, trained: int) -> tuple[int, list[Evaluation]]:
+        """64 bits that stand for the architecture, and its answer under each training seed."""
+        architecture, epoch = query
+        if architecture not in self._row or epoch not in self._errors:
+            raise LookupError(
+                f"{architecture} at {epoch} epochs was asked for; {self.space.name} on "
+                f"{self.dataset} has {len(self._row):,} architectures at "
+                f"{', '.join(map(str, self._errors))} epochs"
+            )
+        row = self._row[architecture]
+        seconds = (epoch - trained) * float(self._train_seconds[row])
+        if self._valid_seconds is not None:
+            seconds += float(self._valid_seconds[row])
+        errors = self._errors[epoch][row]
+        answers = [
+            Evaluation(
+                float(errors[seed]),
+                seconds,
+                {
+                    name: float(values[row] if values.ndim == 1 else values[row, seed])
+                    for name, values in self._metrics.items()
+                },
+            )
+            for seed in np.flatnonzero(~np.isnan(errors))
+        ]
+        if not answers:
+            raise LookupError(f"the table has no error for {architecture} at {epoch} epochs")
+        spread = hashlib.blake2b(str(architecture).encode(), digest_size=8).digest()
+        return int.from_bytes(spread), answers
+
+    def report(self, architectures: Sequence[Architecture]) -> Mapping[str, NDArray[np.float64]]:
+        rows = np.fromiter(map(self._row.__getitem__, architectures), np.int64, len(architectures))
+        return {name: values[rows] for name, values in self._report.items()}
