@@ -180,7 +180,8 @@ def search(
             heappush(flying, (now + evaluation.seconds, asked, query, evaluation, counted, cost))
             asked += 1
         finished, _, query, evaluation, counted, cost = heappop(flying)
-        now = max(now, finished)
+        if finished > now:
+            now = finished
         evaluations += counted
         epochs += cost
         before = timer()

@@ -46,7 +46,7 @@ class RegularizedEvolution(Strategy):
         if len(self.by_error) < self.population_size:
             return Query(self.space.sample(self.rng), self.fidelities[-1])
         winner = tournament(self.population_size, self.sample_size, self.rng)
-        *_, parent = self.by_error[winner]
+        parent = self.by_error[winner][-1]
         return Query(self.space.mutate(parent, self.rng), self.fidelities[-1])
 
     def tell(self, trial: Trial) -> None:

@@ -1,0 +1,297 @@
+"""A cell, its seeds, and the executor that runs and seals them."""
+
+import gc
+import hashlib
+import os
+import platform
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from bench.protocol import Protocol
+from bench.search import Budget, Objective, Strategy, search, stream
+from bench.space import Space
+from bench.store import Columns, canonical_json, lock, open_cell, seal, shards_to_run
+
+RESULTS_VERSION = 1  # raised by any change that moves a number
+SHARD_SIZE = 25  # seeds sealed together
+
+StrategyFactory = Callable[[Space, Random, tuple[int, ...]], Strategy]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One box of the grid: strategy × space × dataset × objective × protocol × budget."""
+
+    names: Mapping[str, str]
+    """What each part is called in `conf`, by the name of its group."""
+    config: Mapping[str, Any]
+    """The parts' resolved configuration: with the objective's digest, all that moves a number."""
+    strategy: StrategyFactory
+    space: Space
+    objective: Objective
+    protocol: Protocol
+    budget: Budget
+    workers: int = 1
+
+    def describe(self) -> dict[str, Any]:
+        """What is stored beside the trials, ready for JSON; equal cells, equal descriptions."""
+        return {
+            "names": dict(self.names),
+            "config": dict(self.config),
+            "protocol": asdict(self.protocol) | {"digest": self.protocol.digest},
+            "budget": asdict(self.budget),
+            "workers": self.workers,
+            "objective_digest": self.objective.digest,
+            "optimum": dict(self.objective.optimum),
+            "results_version": RESULTS_VERSION,
+        }
+
+    @property
+    def key(self) -> str:
+        """12 hex digits that stand for everything that can change a number, seeds apart."""
+        return hashlib.sha256(canonical_json(self.describe()).encode()).hexdigest()[:12]
+
+    def folder(self, results: Path) -> Path:
+        """Where the cell is stored; named for people, keyed for us."""
+        parts = [self.names[part] for part in ("strategy", "space", "dataset", "protocol")]
+        limit = f"{self.budget.limit:g}-{self.budget.clock}"
+        return results / "runs" / "-".join((*parts, limit, self.key))
+
+
+class RunError(Exception):
+    """A run that cannot be; the message is one sentence."""
+
+
+def run_seed(cell: Cell, seed: int) -> tuple[Columns, Columns]:
+    """Run one seed; returns the columns to seal and the measured ones, each `[trials, …]`.
+
+    Raises:
+        RunError: the budget ends before the first trial.
+    """
+    strategy = cell.strategy(cell.space, stream(seed, "strategy"), cell.protocol.fidelities)
+    noise = stream(seed, "noise").getrandbits(64)
+    trials = list(
+        search(
+            strategy, cell.objective, cell.protocol, cell.budget, noise=noise, workers=cell.workers
+        )
+    )
+    if not trials:
+        raise RunError(f"seed {seed}: the budget ends before the first trial")
+    queries, evaluations, counts, epochs, seconds, wall, overhead = zip(*trials, strict=True)
+    architectures, fidelities = zip(*queries, strict=True)
+    errors, _, _, statuses = zip(*evaluations, strict=True)
+    genes = np.fromiter(chain.from_iterable(architectures), np.int8)
+    columns = {
+        "architecture": genes.reshape(len(trials), -1),
+        "fidelity": np.array(fidelities, dtype=np.int32),
+        "error": np.array(errors),
+        "failed": np.array([status != "ok" for status in statuses]),
+        "evaluations": np.array(counts, dtype=np.int32),
+        "epochs": np.array(epochs, dtype=np.int64),
+        "simulated_seconds": np.array(seconds),
+    }
+    for name, values in cell.objective.report(architectures).items():
+        columns[f"report_{name}"] = values
+    return columns, {"wall_seconds": np.array(wall), "overhead_seconds": np.array(overhead)}
+
+
+def run_shard(
+    cell: Cell, seeds: range, tick: Callable[[], object] = bool
+) -> tuple[Columns, Columns]:
+    """Run several seeds, calling `tick` after each; their columns stand one after another.
+
+    The column `length` says how many trials each seed has.
+    """
+    trials, measured = [], []
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000)  # trials hold no cycles: looking for them took a third of the time
+    try:
+        for seed in seeds:
+            columns, clocks = run_seed(cell, seed)
+            trials.append(columns)
+            measured.append(clocks)
+            tick()
+    finally:
+        gc.set_threshold(*thresholds)
+    lengths = {"length": np.array([len(columns["error"]) for columns in trials])}
+    joined = {name: np.concatenate([run[name] for run in trials]) for name in trials[0]}
+    clocks = {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
+    return {"seed": np.array(seeds), **lengths, **joined}, {**lengths, **clocks}
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """Where results come from: software, commit, machine, day."""
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    for package in ("nas-arena", "numpy", "h5py", "scipy", "hydra-core", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    home = Path(__file__).parent.parent
+    for name, command in {
+        "commit": ["rev-parse", "HEAD"],
+        "changed_files": ["status", "--porcelain", "--untracked-files=no"],
+    }.items():
+        if (home / ".git").exists():
+            answer = subprocess.run(
+                ["git", "-C", home, *command], capture_output=True, text=True, check=False
+            )
+            found[name] = answer.stdout.strip()
+    return found
+
+
+def run_and_seal(
+    cell: Cell, folder: Path, seeds: range, *, wait: bool, tick: Callable[[], object]
+) -> bool:
+    """Run and seal what of these seeds is not sealed; False if another process holds them."""
+    with lock(folder, seeds, wait=wait) as ours:
+        if not ours:
+            return False
+        missing = shards_to_run(folder, seeds, SHARD_SIZE)
+        for _ in range(len(seeds) - sum(map(len, missing))):
+            tick()
+        for some in missing:
+            trials, measured = run_shard(cell, some, tick)
+            text = np.frombuffer(canonical_json(provenance()).encode(), np.uint8)
+            seal(folder, some, trials, {**measured, "provenance": text})
+    return True
+
+
+Task = tuple[int, range]  # the number of a cell and some of its seeds
+Outcome = bool | Exception
+
+
+def execute(
+    cells: Sequence[Cell],
+    seeds: range,
+    results: Path,
+    *,
+    jobs: int = 1,
+    progress: Callable[[Cell, int], object] = lambda cell, seeds: None,
+) -> list[str]:
+    """Run and seal all seeds of all cells that are not sealed yet, in `jobs` processes.
+
+    Shards that another process is working on are left to it and looked at again at the end. A
+    run that raises does not stop the others.
+
+    Args:
+        progress: called with a cell and how many more of its seeds are done.
+
+    Returns:
+        A sentence for every shard that raised.
+    """
+    tasks: list[Task] = []
+    for number, cell in enumerate(cells):
+        folder = cell.folder(results)
+        open_cell(folder, cell.describe())
+        missing = shards_to_run(folder, seeds, SHARD_SIZE)
+        progress(cell, len(seeds) - sum(map(len, missing)))
+        tasks += [(number, some) for some in missing]
+    work = _in_turn if jobs == 1 or len(tasks) == 1 else partial(_in_processes, jobs=jobs)
+    failures: list[str] = []
+    for wait_for_lock in False, True:
+        busy: list[Task] = []
+        for task, outcome in work(cells, tasks, results, wait_for_lock, progress):
+            if isinstance(outcome, Exception):
+                number, some = task
+                what = f"{type(outcome).__name__}: {outcome}"
+                failures.append(f"{cells[number].names['strategy']}, seeds {some[0]}-{some[-1]}: {what}")
+            elif not outcome:
+                busy.append(task)
+        tasks = busy
+    return failures
+
+
+def _attempt(
+    cell: Cell, some: range, results: Path, wait_for_lock: bool, tick: Callable[[], object]
+) -> Outcome:
+    try:
+        return run_and_seal(cell, cell.folder(results), some, wait=wait_for_lock, tick=tick)
+    except Exception as error:
+        return error
+
+
+def _in_turn(
+    cells: Sequence[Cell],
+    tasks: Sequence[Task],
+    results: Path,
+    wait_for_lock: bool,
+    progress: Callable[[Cell, int], object],
+) -> Iterator[tuple[Task, Outcome]]:
+    for number, some in tasks:
+        tick = partial(progress, cells[number], 1)
+        yield (number, some), _attempt(cells[number], some, results, wait_for_lock, tick)
+
+
+def _in_processes(
+    cells: Sequence[Cell],
+    tasks: Sequence[Task],
+    results: Path,
+    wait_for_lock: bool,
+    progress: Callable[[Cell, int], object],
+    *,
+    jobs: int,
+) -> Iterator[tuple[Task, Outcome]]:
+    if not tasks:
+        return
+    context = get_context("spawn")
+    ticks = context.SimpleQueue()
+    with ProcessPoolExecutor(
+        min(jobs, len(tasks)), context, _start_worker, (cells, results, ticks)
+    ) as pool:
+        pending = {
+            pool.submit(_work, number, some, wait_for_lock): (number, some)
+            for number, some in tasks
+        }
+        try:
+            while pending:
+                finished, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+                while not ticks.empty():
+                    progress(cells[ticks.get()], 1)
+                for future in finished:
+                    yield pending.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        while not ticks.empty():
+            progress(cells[ticks.get()], 1)
+
+
+_worker: tuple[Sequence[Cell], Path, Any]  # set once in every worker process
+
+
+def _start_worker(cells: Sequence[Cell], results: Path, ticks: Any) -> None:
+    global _worker
+    _worker = cells, results, ticks
+    parent = parent_process()
+    if parent is not None:  # a killed parent leaves no orphans
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+def _work(number: int, some: range, wait_for_lock: bool) -> Outcome:
+    cells, results, ticks = _worker
+    return _attempt(cells[number], some, results, wait_for_lock, partial(ticks.put, number))

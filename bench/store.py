@@ -1,0 +1,188 @@
+"""Results on disk: one folder a cell, in it sealed shards of seeds; what is sealed never changes.
+
+    <results>/runs/<readable name>-<key>/
+        cell.json                           the resolved cell: what can change a number
+        trials-<first>-<last>-<digest>.npz  sealed columns of these seeds; named by their SHA-256
+        measured-<first>-<last>.npz         measured clocks and provenance of the same trials
+
+A file appears whole or not at all: it is written under another name, flushed to disk and renamed.
+`trials` is written last, so it marks the shard as finished. A run of the harness that finds a
+shard sealed skips it; one that finds it locked leaves it to the process that holds the lock.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Columns = dict[str, NDArray[Any]]
+
+
+class StoreError(Exception):
+    """Stored results that are damaged or contradict each other; the message is one sentence."""
+
+
+class Shard(NamedTuple):
+    """A sealed file with the trials of the seeds `first … last`."""
+
+    first: int
+    last: int
+    digest: str
+    path: Path
+
+
+def canonical_json(value: Any) -> str:
+    """One text for equal values: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Make `path` appear with all of `data`, on disk, or not at all."""
+    partial = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def open_cell(folder: Path, cell: Mapping[str, Any]) -> None:
+    """Make the folder of a cell and describe the cell in it.
+
+    Raises:
+        StoreError: the folder describes another cell.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, text = folder / "cell.json", json.dumps(cell, indent=1, sort_keys=True, allow_nan=False)
+    if not path.exists():
+        write_whole(path, text.encode())
+    elif path.read_text() != text:
+        raise StoreError(f"{path} describes another cell under the same key; move it away")
+
+
+def read_cell(folder: Path) -> dict[str, Any]:
+    """The description of a cell.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        cell: dict[str, Any] = json.loads((folder / "cell.json").read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / 'cell.json'} cannot be read: {error}") from None
+    return cell
+
+
+def sealed(folder: Path) -> list[Shard]:
+    """The sealed shards of a cell, by first seed.
+
+    Raises:
+        StoreError: two of them hold the same seeds.
+    """
+    shards = []
+    for path in sorted(folder.glob("trials-*.npz")):
+        _, first, last, digest = path.stem.split("-")
+        shards.append(Shard(int(first), int(last), digest, path))
+    shards.sort()
+    for one, next_one in zip(shards, shards[1:], strict=False):
+        if next_one.first <= one.last:
+            raise StoreError(
+                f"{one.path} and {next_one.path.name} hold the same seeds; remove the wrong one"
+            )
+    return shards
+
+
+def shards_to_run(folder: Path, seeds: range, size: int) -> list[range]:
+    """The seeds that are not sealed, in runs of neighbours that no multiple of `size` crosses."""
+    there = {seed for shard in sealed(folder) for seed in range(shard.first, shard.last + 1)}
+    missing: list[range] = []
+    for seed in seeds:
+        if seed in there:
+            continue
+        if missing and missing[-1].stop == seed and seed % size:
+            missing[-1] = range(missing[-1].start, seed + 1)
+        else:
+            missing.append(range(seed, seed + 1))
+    return missing
+
+
+@contextmanager
+def lock(folder: Path, seeds: range, *, wait: bool) -> Iterator[bool]:
+    """Hold these seeds of a cell against other processes; yields whether they are ours.
+
+    The lock is the kernel's and dies with its holder.
+    """
+    path = folder / f".lock-{seeds[0]:06d}-{seeds[-1]:06d}"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        for stray in folder.glob(f".tmp-*-{seeds[0]:06d}-{seeds[-1]:06d}*"):
+            stray.unlink(missing_ok=True)  # of a process that was killed while it held the lock
+        yield True
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def seal(folder: Path, seeds: range, trials: Columns, measured: Columns) -> Shard:
+    """Write a finished shard; equal trials give equal bytes."""
+    data = _pack(trials)
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    span = f"{seeds[0]:06d}-{seeds[-1]:06d}"
+    write_whole(folder / f"measured-{span}.npz", _pack(measured))
+    path = folder / f"trials-{span}-{digest}.npz"
+    write_whole(path, data)
+    return Shard(seeds[0], seeds[-1], digest, path)
+
+
+def _pack(columns: Columns) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **columns)
+    return buffer.getvalue()
+
+
+def read_trials(shard: Shard, names: Sequence[str] | None = None) -> Columns:
+    """The columns of a sealed shard, all or the ones named, after a check of its digest.
+
+    Raises:
+        StoreError: the file has changed since it was sealed.
+    """
+    data = shard.path.read_bytes()
+    if hashlib.sha256(data).hexdigest()[:16] != shard.digest:
+        raise StoreError(f"{shard.path} has changed since it was sealed; remove it and run again")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in names or file.files}
+
+
+def read_measured(shard: Shard, names: Sequence[str] | None = None) -> Columns:
+    """The measured clocks beside a sealed shard.
+
+    Raises:
+        StoreError: the file is absent or damaged.
+    """
+    path = shard.path.with_name(f"measured-{shard.first:06d}-{shard.last:06d}.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names or file.files}
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise StoreError(f"{path} cannot be read: {error}") from None
