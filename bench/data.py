@@ -55,7 +55,9 @@ def restricted_load(data: bytes, allowed: Mapping[tuple[str, str], Any] | None =
     class Restricted(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if allowed is None or (module, name) not in allowed:
-                raise TableError(f"refused: the file asks for {module}.{name}, which could run code")
+                raise TableError(
+                    f"refused: the file asks for {module}.{name}, which could run code"
+                )
             return allowed[module, name]
 
     try:
@@ -142,8 +144,8 @@ def _read_group(frame: Any, rules: list[dict[str, Any]], values: str) -> Schedul
         )
         where = np.ix_(
             np.arange(len(frame)),
-            [epochs.index(int(epoch)) for epoch in at_epochs],
-            [seeds.index(int(seed)) for seed in at_seeds],
+            np.array([epochs.index(int(epoch)) for epoch in at_epochs]),
+            np.array([seeds.index(int(seed)) for seed in at_seeds]),
         )
         errors[where] = VALUES[values](numbers).reshape(len(frame), len(at_epochs), len(at_seeds))
     return schedule

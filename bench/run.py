@@ -94,7 +94,7 @@ def run_seed(cell: Cell, seed: int) -> tuple[Columns, Columns]:
     architectures, fidelities = zip(*queries, strict=True)
     errors, _, _, statuses = zip(*evaluations, strict=True)
     genes = np.fromiter(chain.from_iterable(architectures), np.int8)
-    columns = {
+    columns: Columns = {
         "architecture": genes.reshape(len(trials), -1),
         "fidelity": np.array(fidelities, dtype=np.int32),
         "error": np.array(errors),
@@ -215,7 +215,9 @@ def execute(
             if isinstance(outcome, Exception):
                 number, some = task
                 what = f"{type(outcome).__name__}: {outcome}"
-                failures.append(f"{cells[number].names['strategy']}, seeds {some[0]}-{some[-1]}: {what}")
+                failures.append(
+                    f"{cells[number].names['strategy']}, seeds {some[0]}-{some[-1]}: {what}"
+                )
             elif not outcome:
                 busy.append(task)
         tasks = busy

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import isfinite
+from operator import attrgetter
 from random import Random
 from time import perf_counter
 from typing import Literal, NamedTuple, get_args
@@ -144,7 +145,7 @@ def search(
         LookupError: the strategy proposed what the objective cannot answer.
     """
     ask, tell, evaluate = strategy.ask, strategy.tell, objective.evaluate
-    clock, limit = Trial._fields.index(budget.clock), budget.limit
+    reading, limit = attrgetter(budget.clock), budget.limit
     drop = protocol.overshoot == "drop"
     cached = protocol.duplicates == "cached"
     resume = protocol.promotion == "resume" and len(protocol.fidelities) > 1
@@ -186,7 +187,8 @@ def search(
         epochs += cost
         before = timer()
         trial = Trial(query, evaluation, evaluations, epochs, now, before - start, overhead)
-        if drop and trial[clock] > limit:
+        spent = reading(trial)
+        if drop and spent > limit:
             return
         tell(trial)
         thought = timer() - before
@@ -194,5 +196,5 @@ def search(
         if charge_overhead:
             now += thought
         yield trial
-        if trial[clock] >= limit:
+        if spent >= limit:
             return

@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,7 +101,7 @@ def sealed(folder: Path) -> list[Shard]:
         _, first, last, digest = path.stem.split("-")
         shards.append(Shard(int(first), int(last), digest, path))
     shards.sort()
-    for one, next_one in zip(shards, shards[1:], strict=False):
+    for one, next_one in pairwise(shards):
         if next_one.first <= one.last:
             raise StoreError(
                 f"{one.path} and {next_one.path.name} hold the same seeds; remove the wrong one"

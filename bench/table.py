@@ -181,7 +181,9 @@ def read_schedule(
                 f"it has {', '.join(there)}"
             )
     wanted = there if columns is None else columns
-    return Schedule(group["epochs"][:], group["seeds"][:], {name: group[name][:] for name in wanted})
+    return Schedule(
+        group["epochs"][:], group["seeds"][:], {name: group[name][:] for name in wanted}
+    )
 
 
 def read_table(path: Path) -> Table:
@@ -208,7 +210,9 @@ def mean_over_seeds(errors: NDArray[np.float32]) -> NDArray[np.float64]:
     there = ~np.isnan(errors)
     count = there.sum(-1)
     total = np.where(there, errors, 0).sum(-1, dtype=np.float64)
-    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    mean: NDArray[np.float64] = np.full(count.shape, np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
 
 
 class TableObjective(Objective):
@@ -229,7 +233,9 @@ class TableObjective(Objective):
         path = find_table(space, table or space.name)
         with open_table(path) as (file, self.digest):
             if file.attrs["space"] != space.name.encode():
-                raise TableError(f"{path} is of space {file.attrs['space'].decode()}, not {space.name}")
+                raise TableError(
+                    f"{path} is of space {file.attrs['space'].decode()}, not {space.name}"
+                )
             signal = read_schedule(file, dataset, protocol.schedule)
             report = read_schedule(file, dataset, protocol.report_schedule, protocol.report)
             architectures = file["architectures"][:].tolist()
@@ -258,7 +264,9 @@ class TableObjective(Objective):
             for name, values in signal.columns.items()
             if not name.endswith(("_error", "_seconds"))
         }
-        self._report = {name: mean_over_seeds(report.columns[name][:, -1]) for name in protocol.report}
+        self._report = {
+            name: mean_over_seeds(report.columns[name][:, -1]) for name in protocol.report
+        }
         self.optimum = {name: float(np.nanmin(values)) for name, values in self._report.items()}
         self._known: dict[tuple[Query, int], tuple[int, list[Evaluation]]] = {}
 

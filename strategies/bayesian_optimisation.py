@@ -1,5 +1,6 @@
 """Bayesian optimisation: a Gaussian process over categories, expected improvement over the space
-(Jones et al., 1998; the kernel of Hutter et al., 2011, section 4.1, with one weight)."""
+(Jones et al., 1998; the kernel of Hutter et al., 2011, section 4.1, with one weight).
+"""
 
 from functools import lru_cache
 from random import Random
@@ -69,12 +70,15 @@ class BayesianOptimisation(Strategy):
         """Of the log error of every architecture, shape `[len(space)]`."""
         mean = self.errors @ self.ones / (self.ones @ self.ones)
         residual = self.errors - mean * self.ones
-        deviation = np.sqrt(np.maximum(self.variance, 1e-12) * (residual @ residual) / len(residual))
+        deviation = np.sqrt(
+            np.maximum(self.variance, 1e-12) * (residual @ residual) / len(residual)
+        )
         fit = mean + self.error_fit - mean * self.one_fit
         below = fit[self.seen].min() - fit  # the fit, as the lowest error seen owes to luck
         ratio = below / np.maximum(deviation, 1e-12)
         density = np.exp(-0.5 * ratio**2) / np.sqrt(2 * np.pi)
-        return below * ndtr(ratio) + deviation * density
+        gain: NDArray[np.float64] = below * ndtr(ratio) + deviation * density
+        return gain
 
     def tell(self, trial: Trial) -> None:
         error = np.log(max(trial.evaluation.error, LOWEST_ERROR))

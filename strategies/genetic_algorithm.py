@@ -1,4 +1,4 @@
-"""A generational genetic algorithm over genes (Goldberg, 1989; for architectures Xie & Yuille, 2017)."""
+"""A generational genetic algorithm (Goldberg, 1989; for architectures Xie & Yuille, 2017)."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -86,7 +86,9 @@ class GeneticAlgorithm(Strategy):
         self.offspring: list[tuple[float, Genes]] = []
 
     def ask(self) -> Query:
-        return Query(self.breed() if self.parents else self.space.sample(self.rng), self.fidelities[-1])
+        return Query(
+            self.breed() if self.parents else self.space.sample(self.rng), self.fidelities[-1]
+        )
 
     def breed(self) -> Genes:
         errors = [error for error, _ in self.parents]

@@ -38,5 +38,7 @@ class LocalSearch(Strategy):
 
     def settle(self, architecture: Architecture) -> None:
         self.centre = architecture
-        self.queue = [near for near in self.space.neighbours(architecture) if near not in self.errors]
+        self.queue = [
+            near for near in self.space.neighbours(architecture) if near not in self.errors
+        ]
         self.rng.shuffle(self.queue)

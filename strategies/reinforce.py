@@ -3,6 +3,7 @@
 from random import Random
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.search import Query, Strategy, Trial
 from bench.space import Space
@@ -37,10 +38,11 @@ class Reinforce(Strategy):
         self.mean, self.square = np.zeros_like(self.logits), np.zeros_like(self.logits)
         self.steps = 0
 
-    def policy(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    def policy(self) -> NDArray[np.float64]:
         """Probability of each value of each gene."""
-        odds = np.exp(self.logits - self.logits.max(1, keepdims=True))
-        return odds / odds.sum(1, keepdims=True)
+        odds: NDArray[np.float64] = np.exp(self.logits - self.logits.max(1, keepdims=True))
+        odds /= odds.sum(1, keepdims=True)
+        return odds
 
     def ask(self) -> Query:
         while True:
