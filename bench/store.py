@@ -187,3 +187,20 @@ def read_measured(shard: Shard, names: Sequence[str] | None = None) -> Columns:
             return {name: file[name] for name in names or file.files}
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
         raise StoreError(f"{path} cannot be read: {error}") from None
+
+
+def write_grid(results: Path, name: str, seeds: range, folders: Sequence[Path]) -> None:
+    """Record, before a comparison starts, what it expects: `<results>/grids/<name>-<digest>.json`.
+
+    The file holds the name, the seeds as [first, stop] and the names of the cells' folders.
+    """
+    grid = {
+        "name": name,
+        "seeds": [seeds.start, seeds.stop],
+        "cells": sorted(folder.name for folder in folders),
+    }
+    text = canonical_json(grid).encode()
+    path = results / "grids" / f"{name}-{hashlib.sha256(text).hexdigest()[:8]}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)

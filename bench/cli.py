@@ -1,0 +1,281 @@
+"""The command line: `nas-arena run | report | data`."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+USAGE = """\
+NAS Arena compares neural-architecture-search strategies fairly.
+
+  nas-arena run [KEY=VALUE ...]     run strategies on a search space, then rank them
+  nas-arena report [KEY=VALUE ...]  figures and leaderboards of everything that has been run
+  nas-arena data list               benchmark tables: what is here, where the rest is published
+  nas-arena data import NAME FILE   make a table from a published file
+  nas-arena data verify             check the tables that are here
+
+Start with `nas-arena run experiment=quickstart`; each command has --help."""
+
+RUN_USAGE = """\
+Run strategies on a search space; rank them; say where the report lies.
+
+  nas-arena run experiment=quickstart
+  nas-arena run strategy=local_search dataset=cifar100 budget.limit=500 seeds=200
+  nas-arena run -m strategy=random_search,local_search budget.limit=50,200
+  nas-arena run ... jobs=2           processes on this machine
+  nas-arena run ... workers=8        architectures evaluated at a time, simulated for a table
+
+What is finished is kept: run the same command again after an interruption and it goes on.
+-m runs every combination of comma-separated values; --cfg job shows the whole configuration,
+where every key, such as strategy.population_size, can be set.
+"""
+
+REPORT_USAGE = """\
+Figures and leaderboards, from sealed runs only.
+
+  nas-arena report [results=results]  folder of the runs
+                   [name=NAME]        only the comparison of this name; by default all runs
+                   [clock=CLOCK]      x axis; by default the clock of the budget
+                   [center=mean]      or median, with its band
+                   [figures=true]     or false: tables only
+                   [out=DIR]          by default <results>/report/<name, or all>
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0 done, 1 something failed or is missing, 2 bad input, 3 damage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], int]] = {"run": run, "report": report, "data": data}
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        sys.exit(0)
+    if words[0] == "--version":
+        from bench import __version__
+
+        print(f"nas-arena {__version__}")
+        sys.exit(0)
+    if words[0] not in commands:
+        sys.exit(_complain([f"unknown command {words[0]!r}; allowed: {', '.join(commands)}"]))
+    try:
+        status = commands[words[0]](words[1:])
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. What is sealed stays; run the same command to go on.", file=sys.stderr
+        )
+        status = 130
+    sys.exit(status)
+
+
+def _complain(problems: Sequence[str], status: int = 2) -> int:
+    """Print at most ten lines; returns the exit status."""
+    shown = list(problems) if len(problems) <= 10 else list(problems[:9])
+    for problem in shown:
+        print(f"nas-arena: {problem}", file=sys.stderr)
+    if len(shown) < len(problems):
+        print(f"nas-arena: … and {len(problems) - len(shown)} more", file=sys.stderr)
+    return status
+
+
+def run(words: list[str]) -> int:
+    """`nas-arena run`: compose the cells, run what is not sealed, report."""
+    from bench import compose
+
+    if "-h" in words or "--help" in words:
+        print(RUN_USAGE)
+        for group in compose.GROUPS:
+            print(f"{group}=")
+            for name, text in compose.options(group).items():
+                print(f"  {name:24s}{text}")
+        print("\nOther keys, with their defaults:")
+        settings = (compose.conf_folder() / "config.yaml").read_text().split("\n\n")[1]
+        print("\n".join(f"  {line}" for line in settings.splitlines()))
+        return 0
+    multirun = {"-m", "--multirun"} & set(words)
+    overrides = [word for word in words if word not in ("-m", "--multirun")]
+    if any(word.startswith(("-", "hydra/launcher=", "hydra/sweeper=")) for word in overrides):
+        return _run_under_hydra(words)
+    try:
+        return _run_plan(compose.plan(overrides, multirun=bool(multirun)))
+    except compose.ConfigError as error:
+        return _complain(error.problems)
+
+
+def _run_under_hydra(words: list[str]) -> int:
+    """Hydra's own flags and launchers; a job is then a call of `run` with its overrides."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from bench import compose
+
+    def job(_: Any) -> int:
+        return run(list(HydraConfig.get().overrides.task))
+
+    sys.argv = ["nas-arena run", *words]
+    decorate = hydra.main(
+        version_base="1.3", config_path=str(compose.conf_folder().resolve()), config_name="config"
+    )
+    return int(decorate(job)() or 0)
+
+
+def _run_plan(plan: Any) -> int:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from bench.report import write_report
+    from bench.run import execute
+    from bench.store import StoreError, write_grid
+
+    settings, cells = plan.settings, plan.cells
+    results = Path(settings.results).resolve()
+    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+    try:
+        folders = [cell.folder(results) for cell in cells]
+        write_grid(results, settings.name, seeds, folders)
+        with _progress(len(cells), len(seeds)) as tick:
+            failures = execute(cells, seeds, results, jobs=settings.jobs, progress=tick)
+        summary = write_report(
+            results,
+            results / "report" / settings.name,
+            folders=folders,
+            expected=dict.fromkeys(folders, seeds),
+            figures=settings.figures,
+        )
+    except StoreError as error:
+        return _complain([str(error)], status=3)
+    except BrokenProcessPool:
+        return _complain(["a worker process was killed; run the same command to go on"], status=1)
+    except OSError as error:
+        return _complain([f"{error.filename or results}: {error.strerror}"])
+    print(summary.text)
+    return _complain(failures, status=1) if failures else 0
+
+
+@contextmanager
+def _progress(cells: int, seeds: int) -> Iterator[Callable[[Any, int], None]]:
+    """One bar of cells, one of runs; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield lambda cell, done: None
+        return
+    from tqdm import tqdm
+
+    finished: Counter[int] = Counter()
+    with (
+        tqdm(total=cells, unit="cell", desc="cells") as of_cells,
+        tqdm(total=cells * seeds, unit="run", desc="runs", leave=False) as of_runs,
+    ):
+
+        def tick(cell: Any, done: int) -> None:
+            finished[id(cell)] += done
+            of_runs.update(done)
+            if done and finished[id(cell)] == seeds:
+                of_cells.update()
+                of_cells.set_postfix_str(cell.names["strategy"])
+
+        yield tick
+
+
+def report(words: list[str]) -> int:
+    """`nas-arena report`: draw and rank what is sealed."""
+    if "-h" in words or "--help" in words:
+        print(REPORT_USAGE)
+        return 0
+    from bench.report import ReportError, write_report
+    from bench.report.frame import read_grids
+    from bench.search import CLOCKS
+    from bench.store import StoreError
+
+    allowed: dict[str, Sequence[str] | None] = {
+        "results": None,
+        "name": None,
+        "out": None,
+        "clock": CLOCKS,
+        "center": ("mean", "median"),
+        "figures": ("true", "false"),
+    }
+    given = {}
+    problems = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in allowed:
+            problems.append(f"{word!r} is unknown; allowed: {', '.join(f'{k}=' for k in allowed)}")
+        elif (values := allowed[key]) and value not in values:
+            problems.append(f"{key} is {value!r}; allowed: {', '.join(values)}")
+        else:
+            given[key] = value
+    if problems:
+        return _complain(problems)
+    results = Path(given.get("results", "results")).resolve()
+    name = given.get("name")
+    try:
+        grids = [grid for grid in read_grids(results) if name in (None, grid.name)]
+        if name is not None and not grids:
+            names = sorted({grid.name for grid in read_grids(results)})
+            return _complain([f"name is {name!r}; {results} has {', '.join(names) or 'none'}"])
+        expected: dict[Path, range] = {}
+        for grid in grids:
+            for folder in grid.folders:
+                seeds = expected.get(folder, grid.seeds)
+                expected[folder] = range(
+                    min(seeds.start, grid.seeds.start), max(seeds.stop, grid.seeds.stop)
+                )
+        summary = write_report(
+            results,
+            Path(given.get("out", results / "report" / (name or "all"))).resolve(),
+            folders=None if name is None else list(expected),
+            expected=expected,
+            clock=given.get("clock"),
+            center=given.get("center", "mean"),
+            figures=given.get("figures", "true") == "true",
+        )
+    except ReportError as error:
+        return _complain([str(error)])
+    except StoreError as error:
+        return _complain([str(error)], status=3)
+    print(summary.text)
+    return 1 if summary.missing else 0
+
+
+def data(words: list[str]) -> int:
+    """`nas-arena data`: list, import and verify tables."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="nas-arena data",
+        description="Benchmark tables. Imported ones lie in $NAS_ARENA_DATA, else $TORCH_HOME, "
+        "else ~/.nas-arena.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="what is here, and where the rest is published")
+    importer = commands.add_parser("import", help="make a table from a published file")
+    importer.add_argument(
+        "recipe", help="a name that `data list` shows, or your own yaml (see bench/data.py)"
+    )
+    importer.add_argument("file", type=Path, help="the published file")
+    verifier = commands.add_parser("verify", help="check digests and values")
+    verifier.add_argument("names", nargs="*", help="tables; by default all that are here")
+    chosen = parser.parse_args(words)
+    from bench import catalogue
+    from bench.compose import ConfigError
+    from bench.table import TableError
+
+    try:
+        if chosen.command == "list":
+            print(catalogue.listing())
+        elif chosen.command == "import":
+            print(catalogue.make(chosen.recipe, chosen.file))
+        else:
+            bad = []
+            for line, good in catalogue.verify(chosen.names):
+                if good:
+                    print(line)
+                else:
+                    bad.append(line)
+            return _complain(bad) if bad else 0
+    except (TableError, ConfigError) as error:
+        return _complain([str(error)])
+    return 0
+
+
+if __name__ == "__main__":
+    main()
