@@ -70,9 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _complain(problems: Sequence[str], status: int = 2) -> int:
     """Print at most ten lines; returns the exit status."""
-    shown = list(problems) if len(problems) <= 10 else list(problems[:9])
+    shown = problems if len(problems) <= 10 else problems[:9]
     for problem in shown:
-        print(f"nas-arena: {problem}", file=sys.stderr)
+        line = "".join(c if c.isprintable() else " " for c in problem)
+        print(f"nas-arena: {' '.join(line.split())}", file=sys.stderr)
     if len(shown) < len(problems):
         print(f"nas-arena: … and {len(problems) - len(shown)} more", file=sys.stderr)
     return status
@@ -122,13 +123,14 @@ def _run_under_hydra(words: list[str]) -> int:
 def _run_plan(plan: Any) -> int:
     from concurrent.futures.process import BrokenProcessPool
 
-    from bench.report import write_report
+    from bench.report import ReportError, write_report
     from bench.run import execute
     from bench.store import StoreError, write_grid
 
     settings, cells = plan.settings, plan.cells
     results = Path(settings.results).resolve()
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+    failures: list[str] = []
     try:
         folders = [cell.folder(results) for cell in cells]
         write_grid(results, settings.name, seeds, folders)
@@ -137,17 +139,21 @@ def _run_plan(plan: Any) -> int:
         summary = write_report(
             results,
             results / "report" / settings.name,
-            folders=folders,
-            expected=dict.fromkeys(folders, seeds),
+            folders=[folder.name for folder in folders],
+            expected={folder.name: seeds for folder in folders},
             figures=settings.figures,
         )
+    except ReportError as error:
+        return _complain([*failures, str(error)], status=1)
     except StoreError as error:
         return _complain([str(error)], status=3)
     except BrokenProcessPool:
         return _complain(["a worker process was killed; run the same command to go on"], status=1)
     except OSError as error:
         return _complain([f"{error.filename or results}: {error.strerror}"])
-    print(summary.text)
+    _show(summary)
+    if not settings.figures:
+        print(f"Figures: nas-arena report name={settings.name} results={settings.results}")
     return _complain(failures, status=1) if failures else 0
 
 
@@ -181,7 +187,7 @@ def report(words: list[str]) -> int:
         print(REPORT_USAGE)
         return 0
     from bench.report import ReportError, write_report
-    from bench.report.frame import read_grids
+    from bench.report.frame import expect, read_grids
     from bench.search import CLOCKS
     from bench.store import StoreError
 
@@ -208,32 +214,32 @@ def report(words: list[str]) -> int:
     results = Path(given.get("results", "results")).resolve()
     name = given.get("name")
     try:
-        grids = [grid for grid in read_grids(results) if name in (None, grid.name)]
-        if name is not None and not grids:
-            names = sorted({grid.name for grid in read_grids(results)})
+        grids = read_grids(results)
+        chosen = [grid for grid in grids if name in (None, grid.name)]
+        if name is not None and not chosen:
+            names = sorted({grid.name for grid in grids})
             return _complain([f"name is {name!r}; {results} has {', '.join(names) or 'none'}"])
-        expected: dict[Path, range] = {}
-        for grid in grids:
-            for folder in grid.folders:
-                seeds = expected.get(folder, grid.seeds)
-                expected[folder] = range(
-                    min(seeds.start, grid.seeds.start), max(seeds.stop, grid.seeds.stop)
-                )
+        expected = expect(chosen)
         summary = write_report(
             results,
             Path(given.get("out", results / "report" / (name or "all"))).resolve(),
             folders=None if name is None else list(expected),
             expected=expected,
             clock=given.get("clock"),
-            center=given.get("center", "mean"),
+            center="median" if given.get("center") == "median" else "mean",
             figures=given.get("figures", "true") == "true",
         )
     except ReportError as error:
         return _complain([str(error)])
     except StoreError as error:
         return _complain([str(error)], status=3)
-    print(summary.text)
+    _show(summary)
     return 1 if summary.missing else 0
+
+
+def _show(summary: Any) -> None:
+    print(summary.text)
+    print(f"Report: {summary.out / 'leaderboard.md'}")
 
 
 def data(words: list[str]) -> int:

@@ -111,7 +111,7 @@ def _read_frame(source: Path) -> Any:
     import pandas
 
     kinds: dict[str, Callable[[Path], Any]] = {
-        ".csv": lambda path: pandas.read_csv(path, float_precision="round_trip"),
+        ".csv": pandas.read_csv,
         ".parquet": pandas.read_parquet,
         ".json": pandas.read_json,
     }

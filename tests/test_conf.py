@@ -220,7 +220,7 @@ def test_bad_hyper_parameters_are_named(strategy, words, sentence):
 def test_a_strategy_of_another_package(tmp_path, monkeypatch):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs/mine.py").write_text(
-        "from strategies.random_search import RandomSearch\n\n\nclass Mine(RandomSearch):\n    pass\n"
+        "from strategies.random_search import RandomSearch\n\nclass Mine(RandomSearch):\n    pass\n"
     )
     (tmp_path / "conf/strategy").mkdir(parents=True)
     (tmp_path / "conf/strategy/mine.yaml").write_text(

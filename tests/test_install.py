@@ -6,8 +6,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-import bench
 import pytest
+
+import bench
 import spaces
 import strategies
 
