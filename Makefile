@@ -5,7 +5,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo test test-slow check golden bench clean
+.PHONY: demo test test-slow check golden bench published clean
 
 demo: $(VENV)/.installed  ## six strategies on NAS-Bench-201, then the report
 	$(BIN)/nas-arena run experiment=quickstart jobs=$(JOBS)
@@ -26,6 +26,10 @@ golden: $(VENV)/.dev  ## write the golden files anew; raise RESULTS_VERSION if t
 
 bench: $(VENV)/.dev  ## the speed ratios; PEERS=python of an environment with optuna and nats_bench
 	$(BIN)/python tests/benchmarks $(if $(PEERS),--peers $(PEERS))
+
+published: demo  ## renew the leaderboard that is committed; its table stands in the README too
+	cp results/report/quickstart/*.md results/report/quickstart/*.csv results/report/quickstart/*.png \
+	  results/quickstart
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

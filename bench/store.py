@@ -190,17 +190,16 @@ def read_measured(shard: Shard, names: Sequence[str] | None = None) -> Columns:
 
 
 def write_grid(results: Path, name: str, seeds: range, folders: Sequence[Path]) -> None:
-    """Record, before a comparison starts, what it expects: `<results>/grids/<name>-<digest>.json`.
+    """Record, before a comparison starts, what it expects: `<results>/grids/<name>.json`.
 
-    The file holds the name, the seeds as [first, stop] and the names of the cells' folders.
+    The file holds the name, the seeds as [first, stop] and the names of the cells' folders; it
+    takes the place of an earlier one of that name.
     """
     grid = {
         "name": name,
         "seeds": [seeds.start, seeds.stop],
         "cells": sorted(folder.name for folder in folders),
     }
-    text = canonical_json(grid).encode()
-    path = results / "grids" / f"{name}-{hashlib.sha256(text).hexdigest()[:8]}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
+    path = results / "grids" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, canonical_json(grid).encode())

@@ -1,0 +1,116 @@
+"""Runs -> frame -> curves -> statistics -> leaderboards and figures."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.report.frame import absent, compare, expect, read_cell_runs, read_grids
+from bench.report.leaderboard import Board, board
+from bench.report.tables import to_csv, to_markdown, to_tex, to_text
+from bench.search import CLOCKS
+from bench.store import write_whole
+
+
+class ReportError(Exception):
+    """There is nothing to report on; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and what the terminal shows of it."""
+
+    boards: tuple[Board, ...]
+    text: str
+    missing: tuple[str, ...]
+    """A sentence for every cell that lacks runs which were expected of it."""
+    out: Path
+    files: tuple[Path, ...]
+
+
+def write_report(
+    results: Path,
+    out: Path,
+    *,
+    folders: Sequence[str] | None = None,
+    expected: Mapping[str, Collection[int]] | None = None,
+    clock: str | None = None,
+    center: Literal["mean", "median"] = "mean",
+    figures: bool = True,
+    progress: Callable[[str], object] = lambda done: None,
+) -> Report:
+    """Compare what is sealed; write leaderboards and, if asked for, figures into `out`.
+
+    Args:
+        folders: cells to report on, names under `runs`; None: all that are sealed.
+        expected: the seeds each cell should have; what is not sealed is listed, and there no
+            rank is given. With `folders`, only these seeds are read. None: what the manifests
+            of grids promise if all cells are reported, else nothing.
+        clock: of the anytime figures; None: the budget's.
+        progress: called with what has just been read or written.
+
+    Raises:
+        ReportError: nothing is sealed, or `clock` or `center` is none of ours.
+        StoreError: what is stored is damaged.
+    """
+    if clock is not None and clock not in CLOCKS:
+        raise ReportError(f"clock is {clock!r}; allowed: {', '.join(CLOCKS)}")
+    if center not in ("mean", "median"):
+        raise ReportError(f"center is {center!r}; allowed: mean, median")
+    if expected is None:
+        expected = expect(read_grids(results)) if folders is None else {}
+    asked = folders
+    if folders is None:
+        folders = [path.parent.name for path in (results / "runs").glob("*/cell.json")]
+    lacking = absent(results, folders if asked is not None else (), expected)
+    cells = []
+    for folder in sorted(set(folders)):
+        path = results / "runs" / folder
+        if not any(path.glob("trials-*.npz")):
+            continue
+        seeds = None if asked is None else expected.get(folder)
+        cells.append(read_cell_runs(path, seeds=seeds, clocks=() if clock is None else (clock,)))
+        progress(f"read {folder}")
+    boards = [board(comparison) for comparison in compare(cells, lacking)]
+    if not boards:
+        raise ReportError(f"nothing is sealed in {results / 'runs'}; `nas-arena run` fills it")
+    out.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+
+    def write(name: str, data: bytes) -> None:
+        write_whole(out / name, data)
+        files.append(out / name)
+        progress(f"wrote {name}")
+
+    if figures:
+        from bench.report.figures import anytime, draw, final  # seaborn takes seconds to import
+
+        for one in boards:
+            if one.rows:
+                slug = one.comparison.slug
+                drawings = {"anytime": anytime(one, clock, center), "final": final(one)}
+                for name, figure in drawings.items():
+                    write(f"{name}-{slug}.png", draw(figure, "png"))
+                    write(f"{name}-{slug}.svg", draw(figure, "svg"))
+    missing = tuple(lacking.values())
+    elsewhere = _not_in(boards, missing)
+    markdown = ["# Leaderboards"]
+    for one in boards:
+        markdown.append(to_markdown(one))
+        if figures and one.rows:
+            slug = one.comparison.slug
+            markdown.append(f"![Anytime curves](anytime-{slug}.png)")
+            markdown.append(f"![Final values](final-{slug}.png)")
+    if elsewhere:
+        markdown.append("\n".join(["## Missing", "", *(f"- {line}" for line in elsewhere)]))
+    write("leaderboard.md", ("\n\n".join(markdown) + "\n").encode())
+    write("leaderboard.csv", to_csv(boards).encode())
+    write("leaderboard.tex", ("\n\n".join(filter(None, map(to_tex, boards))) + "\n").encode())
+    text = "\n\n".join([*map(to_text, boards), *(["\n".join(elsewhere)] if elsewhere else [])])
+    return Report(tuple(boards), text, missing, out, tuple(files))
+
+
+def _not_in(boards: Sequence[Board], missing: Sequence[str]) -> list[str]:
+    """What is missing and belongs to no comparison of which something is sealed."""
+    told = {sentence for one in boards for sentence in one.comparison.missing}
+    return [sentence for sentence in missing if sentence not in told]
