@@ -25,7 +25,7 @@ golden: $(VENV)/.dev  ## write the golden files anew; raise RESULTS_VERSION if t
 	$(BIN)/python tests/test_golden.py
 
 bench: $(VENV)/.dev  ## the speed ratios; PEERS=python of an environment with optuna and nats_bench
-	$(BIN)/python tests/benchmarks $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python tests/benchmarks/run_all.py $(if $(PEERS),--peers $(PEERS))
 
 published: demo  ## renew the leaderboard that is committed; its table stands in the README too
 	cp results/report/quickstart/*.md results/report/quickstart/*.csv results/report/quickstart/*.png \

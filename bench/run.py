@@ -98,7 +98,7 @@ def run_seed(cell: Cell, seed: int) -> tuple[Columns, Columns]:
         "architecture": genes.reshape(len(trials), -1),
         "fidelity": np.array(fidelities, dtype=np.int32),
         "error": np.array(errors),
-        "failed": np.array([status != "ok" for status in statuses]),
+        "failed": np.fromiter(map("ok".__ne__, statuses), bool),
         "evaluations": np.array(counts, dtype=np.int32),
         "epochs": np.array(epochs, dtype=np.int64),
         "simulated_seconds": np.array(seconds),

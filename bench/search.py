@@ -144,6 +144,7 @@ def search(
     Raises:
         LookupError: the strategy proposed what the objective cannot answer.
     """
+    new = tuple.__new__  # spares the slower constructor of a NamedTuple
     ask, tell, evaluate = strategy.ask, strategy.tell, objective.evaluate
     reading, limit = attrgetter(budget.clock), budget.limit
     drop = protocol.overshoot == "drop"
@@ -186,7 +187,8 @@ def search(
         evaluations += counted
         epochs += cost
         before = timer()
-        trial = Trial(query, evaluation, evaluations, epochs, now, before - start, overhead)
+        wall = before - start
+        trial = new(Trial, (query, evaluation, evaluations, epochs, now, wall, overhead))
         spent = reading(trial)
         if drop and spent > limit:
             return

@@ -59,7 +59,9 @@ class Space(ABC):
         value = int(rng.random() * (self.choices[gene] - 1))
         if value >= arch[gene]:
             value += 1
-        return (*arch[:gene], value, *arch[gene + 1 :])
+        genes = list(arch)
+        genes[gene] = value
+        return tuple(genes)
 
     def contains(self, arch: Architecture) -> bool:
         """Whether `arch` is a member."""

@@ -252,15 +252,16 @@ class TableObjective(Objective):
                 f"fidelities {absent} are not in table {path.name} for {dataset}, schedule "
                 f"{protocol.schedule}; it has {', '.join(map(str, recorded))}"
             )
-        self._row = {tuple(genes): row for row, genes in enumerate(architectures)}
+        self._row = dict(zip(map(tuple, architectures), range(len(architectures)), strict=True))
         errors = signal.columns[protocol.metric]
         if protocol.noise == "mean":
             errors = mean_over_seeds(errors)[..., None].astype(np.float32)
-        self._errors = {epoch: errors[:, recorded.index(epoch)] for epoch in protocol.fidelities}
-        self._train_seconds = signal.columns["train_seconds"]
-        self._valid_seconds = signal.columns.get(seconds[-1]) if len(seconds) > 1 else None
+        self._errors = {
+            epoch: errors[:, recorded.index(epoch)].tolist() for epoch in protocol.fidelities
+        }
+        self._seconds = [signal.columns[name].tolist() for name in seconds]
         self._metrics = {
-            name: values
+            name: (values if values.ndim == 1 else mean_over_seeds(values)).tolist()
             for name, values in signal.columns.items()
             if not name.endswith(("_error", "_seconds"))
         }
@@ -292,20 +293,13 @@ class TableObjective(Objective):
                 f"{', '.join(map(str, self._errors))} epochs"
             )
         row = self._row[architecture]
-        seconds = (epoch - trained) * float(self._train_seconds[row])
-        if self._valid_seconds is not None:
-            seconds += float(self._valid_seconds[row])
-        errors = self._errors[epoch][row]
+        train, *valid = self._seconds
+        seconds = (epoch - trained) * train[row] + sum(column[row] for column in valid)
+        metrics = {name: column[row] for name, column in self._metrics.items()}
         answers = [
-            Evaluation(
-                float(errors[seed]),
-                seconds,
-                {
-                    name: float(values[row] if values.ndim == 1 else values[row, seed])
-                    for name, values in self._metrics.items()
-                },
-            )
-            for seed in np.flatnonzero(~np.isnan(errors))
+            Evaluation(error, seconds, metrics)
+            for error in self._errors[epoch][row]
+            if error == error  # NaN: this training seed is missing
         ]
         if not answers:
             raise LookupError(f"the table has no error for {architecture} at {epoch} epochs")

