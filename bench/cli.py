@@ -1,5 +1,6 @@
 """The command line: `nas-arena run | report | data`."""
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,7 @@ Figures and leaderboards, from sealed runs only.
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 0 done, 1 something failed or is missing, 2 bad input, 3 damage."""
+    gc.disable()  # until the runs start: a short start-up makes no garbage worth looking for
     words = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {"run": run, "report": report, "data": data}
     if not words or words[0] in ("-h", "--help", "help"):
@@ -121,8 +123,6 @@ def _run_under_hydra(words: list[str]) -> int:
 
 
 def _run_plan(plan: Any) -> int:
-    from concurrent.futures.process import BrokenProcessPool
-
     from bench.report import ReportError, write_report
     from bench.run import execute
     from bench.store import StoreError, write_grid
@@ -130,6 +130,8 @@ def _run_plan(plan: Any) -> int:
     settings, cells = plan.settings, plan.cells
     results = Path(settings.results).resolve()
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+    gc.freeze()
+    gc.enable()
     failures: list[str] = []
     try:
         folders = [cell.folder(results) for cell in cells]
@@ -147,8 +149,6 @@ def _run_plan(plan: Any) -> int:
         return _complain([*failures, str(error)], status=1)
     except StoreError as error:
         return _complain([str(error)], status=3)
-    except BrokenProcessPool:
-        return _complain(["a worker process was killed; run the same command to go on"], status=1)
     except OSError as error:
         return _complain([f"{error.filename or results}: {error.strerror}"])
     _show(summary)

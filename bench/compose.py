@@ -246,8 +246,10 @@ _objectives: dict[str, Objective] = {}  # a table is read once, however many cel
 
 def _build(config: DictConfig, problems: list[str]) -> Cell | None:
     """Build a cell; what is wrong with it is added to `problems`."""
-    parts = {part: OmegaConf.to_container(config[part], resolve=True) for part in PARTS}
-    parts["workers"] = config.workers
+    parts = {
+        part: OmegaConf.to_container(config[part], resolve=True)
+        for part in ("strategy", "space", "dataset", "objective")
+    }
     found: list[str] = []
     if not isinstance(config.workers, int) or config.workers < 1:
         found.append(f"workers is {config.workers!r}; allowed: 1 and more")
@@ -258,7 +260,8 @@ def _build(config: DictConfig, problems: list[str]) -> Cell | None:
     strategy, space, protocol = built["strategy"], built["space"], built["protocol"]
     objective: Objective | None = None
     if space is not None and protocol and built["objective"]:
-        key = json.dumps([parts[part] for part in ("space", "dataset", "objective", "protocol")])
+        asked = {part: parts[part] for part in parts if part != "strategy"}
+        key = json.dumps([asked, protocol.digest])
         try:
             if key not in _objectives:
                 _objectives[key] = built["objective"](space, config.dataset.name, protocol)

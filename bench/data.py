@@ -17,12 +17,15 @@ or `epoch`. Fewer numbers than seeds leave the last seeds missing.
 
 import io
 import pickle
+import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from itertools import islice
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +39,7 @@ VALUES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "error_percent": lambda values: values / 100,
     "error": lambda values: values,
 }
+SECONDS = ("train_seconds", "valid_seconds")
 RULE = {"column", "dataset", "schedule", "split", "epoch", "seed", "metric", "scale", "separator"}
 
 
@@ -84,8 +88,17 @@ def read_columns(
     """
     frame = _read_frame(source)
     for rule in columns:
-        if wrong := rule.keys() - RULE or {"column", "dataset", "schedule"} - rule.keys():
+        needed = {"column", "dataset", "schedule"} | ({"epoch"} if "split" in rule else {"metric"})
+        if wrong := rule.keys() - RULE or needed - rule.keys():
             raise TableError(f"rule {rule}: {', '.join(sorted(wrong))} is unknown or missing")
+        metric = rule.get("metric", "parameters")
+        if metric not in SECONDS and re.search("test|valid|acc|err|loss", metric):
+            raise TableError(
+                f"metric {metric} would be shown to strategies; import what was measured on a "
+                "data set as a split"
+            )
+        if min(len(_several(rule.get("epoch", 0))), len(_several(rule.get("seed", 0)))) > 1:
+            raise TableError(f"rule {rule}: of epoch and seed only one may be a list")
     if values not in VALUES:
         raise TableError(f"values is {values!r}; allowed: {', '.join(VALUES)}")
     absent = {architecture, *(rule["column"] for rule in columns)} - set(frame.columns)
@@ -122,7 +135,7 @@ def _read_frame(source: Path) -> Any:
         return kinds[kind](source)
     except ImportError:
         raise TableError("reading Parquet needs: pip install 'nas-arena[parquet]'") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, LZMAError, BadZipFile) as error:
         raise TableError(f"{source} cannot be read as {kind[1:]}: {error}") from None
 
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -26,7 +27,6 @@ from bench.space import Space
 from bench.store import Columns, canonical_json, lock, open_cell, seal, shards_to_run
 
 RESULTS_VERSION = 1  # raised by any change that moves a number
-SHARD_SIZE = 25  # seeds sealed together
 
 StrategyFactory = Callable[[Space, Random, tuple[int, ...]], Strategy]
 
@@ -148,15 +148,9 @@ def provenance() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     home = Path(__file__).parent.parent
-    for name, command in {
-        "commit": ["rev-parse", "HEAD"],
-        "changed_files": ["status", "--porcelain", "--untracked-files=no"],
-    }.items():
-        if (home / ".git").exists():
-            answer = subprocess.run(
-                ["git", "-C", home, *command], capture_output=True, text=True, check=False
-            )
-            found[name] = answer.stdout.strip()
+    if (home / ".git").exists():
+        git = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40"]
+        found["commit"] = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return found
 
 
@@ -167,7 +161,7 @@ def run_and_seal(
     with lock(folder, seeds, wait=wait) as ours:
         if not ours:
             return False
-        missing = shards_to_run(folder, seeds, SHARD_SIZE)
+        missing = shards_to_run(folder, seeds)
         for _ in range(len(seeds) - sum(map(len, missing))):
             tick()
         for some in missing:
@@ -178,7 +172,7 @@ def run_and_seal(
 
 
 Task = tuple[int, range]  # the number of a cell and some of its seeds
-Outcome = bool | Exception
+Outcome = bool | str  # whether it was sealed, or what it raised
 
 
 def execute(
@@ -204,7 +198,7 @@ def execute(
     for number, cell in enumerate(cells):
         folder = cell.folder(results)
         open_cell(folder, cell.describe())
-        missing = shards_to_run(folder, seeds, SHARD_SIZE)
+        missing = shards_to_run(folder, seeds)
         progress(cell, len(seeds) - sum(map(len, missing)))
         tasks += [(number, some) for some in missing]
     work = _in_turn if jobs == 1 or len(tasks) == 1 else partial(_in_processes, jobs=jobs)
@@ -212,12 +206,10 @@ def execute(
     for wait_for_lock in False, True:
         busy: list[Task] = []
         for task, outcome in work(cells, tasks, results, wait_for_lock, progress):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, str):
                 number, some = task
-                what = f"{type(outcome).__name__}: {outcome}"
-                failures.append(
-                    f"{cells[number].names['strategy']}, seeds {some[0]}-{some[-1]}: {what}"
-                )
+                span = f"seeds {some[0]}-{some[-1]}"
+                failures.append(f"{cells[number].names['strategy']}, {span}: {outcome}")
             elif not outcome:
                 busy.append(task)
         tasks = busy
@@ -230,7 +222,7 @@ def _attempt(
     try:
         return run_and_seal(cell, cell.folder(results), some, wait=wait_for_lock, tick=tick)
     except Exception as error:
-        return error
+        return f"{type(error).__name__}: {error}"
 
 
 def _in_turn(
@@ -271,7 +263,11 @@ def _in_processes(
                 while not ticks.empty():
                     progress(cells[ticks.get()], 1)
                 for future in finished:
-                    yield pending.pop(future), future.result()
+                    try:
+                        outcome = future.result()
+                    except BrokenProcessPool:
+                        outcome = "a worker process died; run again for what is not sealed"
+                    yield pending.pop(future), outcome
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         while not ticks.empty():

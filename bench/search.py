@@ -69,6 +69,7 @@ class Budget:
             raise ValueError(f"clock is {self.clock!r}; allowed: {', '.join(CLOCKS)}")
         if not 0 < self.limit < float("inf"):
             raise ValueError(f"limit is {self.limit}; allowed: a number of {self.clock} above 0")
+        object.__setattr__(self, "limit", float(self.limit))  # 20 and 20.0 are one budget
 
 
 class Strategy(ABC):
@@ -143,7 +144,10 @@ def search(
 
     Raises:
         LookupError: the strategy proposed what the objective cannot answer.
+        ValueError: there is no worker.
     """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; allowed: 1 and more")
     new = tuple.__new__  # spares the slower constructor of a NamedTuple
     ask, tell, evaluate = strategy.ask, strategy.tell, objective.evaluate
     reading, limit = attrgetter(budget.clock), budget.limit
@@ -151,8 +155,8 @@ def search(
     cached = protocol.duplicates == "cached"
     resume = protocol.promotion == "resume" and len(protocol.fidelities) > 1
     charge_overhead = protocol.overhead == "charged"
-    answers: dict[Query, Evaluation] = {}
-    trained: dict[Architecture, int] = {}
+    answers: dict[Query, tuple[float, Evaluation]] = {}  # with the moment it is known
+    trained: dict[Architecture, tuple[float, int]] = {}  # epochs, with the moment they are over
     flying: list[tuple[float, int, Query, Evaluation, int, int]] = []  # by finishing time
     asked = evaluations = epochs = 0
     now = overhead = 0.0
@@ -165,21 +169,25 @@ def search(
             overhead += thought
             if charge_overhead:
                 now += thought
+            begin = now
             if cached and query in answers:
-                evaluation, counted, cost = answers[query]._replace(seconds=0.0), 0, 0
+                known, evaluation = answers[query]
+                finish, counted, cost = max(now, known), 0, 0
             else:
-                done = trained.get(query.architecture, 0) if resume else 0
-                if done >= query.fidelity:
-                    done = 0  # a repeat or a step back is trained anew
+                done = 0
+                if resume and query.architecture in trained:
+                    over, epochs_then = trained[query.architecture]
+                    if epochs_then < query.fidelity:  # else a repeat, trained anew
+                        begin, done = max(now, over), epochs_then
                 evaluation = evaluate(query, noise, done)
-                counted, cost = 1, query.fidelity - done
+                finish, counted, cost = begin + evaluation.seconds, 1, query.fidelity - done
                 if not isfinite(evaluation.error):
                     evaluation = evaluation._replace(error=FAILED_ERROR, status="diverged")
                 if cached:
-                    answers[query] = evaluation
+                    answers[query] = finish, evaluation._replace(seconds=0.0)
                 if resume:
-                    trained[query.architecture] = max(done, query.fidelity)
-            heappush(flying, (now + evaluation.seconds, asked, query, evaluation, counted, cost))
+                    trained[query.architecture] = finish, query.fidelity
+            heappush(flying, (finish, asked, query, evaluation, counted, cost))
             asked += 1
         finished, _, query, evaluation, counted, cost = heappop(flying)
         if finished > now:

@@ -5,9 +5,10 @@
         trials-<first>-<last>-<digest>.npz  sealed columns of these seeds; named by their SHA-256
         measured-<first>-<last>.npz         measured clocks and provenance of the same trials
 
-A file appears whole or not at all: it is written under another name, flushed to disk and renamed.
-`trials` is written last, so it marks the shard as finished. A run of the harness that finds a
-shard sealed skips it; one that finds it locked leaves it to the process that holds the lock.
+A file appears whole or not at all: it is written under another name and renamed; what is sealed
+is flushed to disk first. `trials` is written last, so it marks the shard as finished. A run of the
+harness that finds a shard sealed skips it; one that finds its block of seeds locked leaves it to
+the process that holds the lock.
 """
 
 import fcntl
@@ -15,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -25,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Columns = dict[str, NDArray[Any]]
+SHARD_SIZE = 25  # seeds sealed together; no shard crosses a multiple of it
 
 
 class StoreError(Exception):
@@ -45,22 +48,18 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Make `path` appear with all of `data`, on disk, or not at all."""
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Make `path` appear with all of `data` or not at all; after a power loss too if `durable`."""
     partial = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
         with partial.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def open_cell(folder: Path, cell: Mapping[str, Any]) -> None:
@@ -71,9 +70,11 @@ def open_cell(folder: Path, cell: Mapping[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, text = folder / "cell.json", json.dumps(cell, indent=1, sort_keys=True, allow_nan=False)
-    if not path.exists():
-        write_whole(path, text.encode())
-    elif path.read_text() != text:
+    with _locked(folder / ".lock-cell", wait=True):
+        _sweep(folder, r"cell\.json-\d+")
+        if not path.exists():
+            write_whole(path, text.encode(), durable=True)
+    if path.read_text() != text:
         raise StoreError(f"{path} describes another cell under the same key; move it away")
 
 
@@ -98,8 +99,10 @@ def sealed(folder: Path) -> list[Shard]:
     """
     shards = []
     for path in sorted(folder.glob("trials-*.npz")):
-        _, first, last, digest = path.stem.split("-")
-        shards.append(Shard(int(first), int(last), digest, path))
+        named = re.fullmatch(r"trials-(\d+)-(\d+)-([0-9a-f]{16})", path.stem)
+        if named is None:
+            raise StoreError(f"{path} is none of our names; move it away")
+        shards.append(Shard(int(named[1]), int(named[2]), named[3], path))
     shards.sort()
     for one, next_one in pairwise(shards):
         if next_one.first <= one.last:
@@ -109,14 +112,14 @@ def sealed(folder: Path) -> list[Shard]:
     return shards
 
 
-def shards_to_run(folder: Path, seeds: range, size: int) -> list[range]:
-    """The seeds that are not sealed, in runs of neighbours that no multiple of `size` crosses."""
+def shards_to_run(folder: Path, seeds: range) -> list[range]:
+    """The seeds that are not sealed, in runs of neighbours within a block of `SHARD_SIZE`."""
     there = {seed for shard in sealed(folder) for seed in range(shard.first, shard.last + 1)}
     missing: list[range] = []
     for seed in seeds:
         if seed in there:
             continue
-        if missing and missing[-1].stop == seed and seed % size:
+        if missing and missing[-1].stop == seed and seed % SHARD_SIZE:
             missing[-1] = range(missing[-1].start, seed + 1)
         else:
             missing.append(range(seed, seed + 1))
@@ -125,11 +128,18 @@ def shards_to_run(folder: Path, seeds: range, size: int) -> list[range]:
 
 @contextmanager
 def lock(folder: Path, seeds: range, *, wait: bool) -> Iterator[bool]:
-    """Hold these seeds of a cell against other processes; yields whether they are ours.
+    """Hold the block of these seeds against other processes; yields whether it is ours."""
+    first = seeds[0] - seeds[0] % SHARD_SIZE
+    with _locked(folder / f".lock-{first:06d}", wait=wait) as ours:
+        if ours:
+            block = "|".join(f"{seed:06d}" for seed in range(first, first + SHARD_SIZE))
+            _sweep(folder, rf"(trials|measured)-({block})-.*")
+        yield ours
 
-    The lock is the kernel's and dies with its holder.
-    """
-    path = folder / f".lock-{seeds[0]:06d}-{seeds[-1]:06d}"
+
+@contextmanager
+def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock file; the lock is the kernel's and dies with its holder."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         try:
@@ -137,12 +147,17 @@ def lock(folder: Path, seeds: range, *, wait: bool) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        for stray in folder.glob(f".tmp-*-{seeds[0]:06d}-{seeds[-1]:06d}*"):
-            stray.unlink(missing_ok=True)  # of a process that was killed while it held the lock
         yield True
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # whoever waits for it looks again at what is there
     finally:
         os.close(descriptor)
+
+
+def _sweep(folder: Path, names: str) -> None:
+    """Remove what a process left that was killed while it held the lock we hold."""
+    for stray in folder.glob(".tmp-*"):
+        if re.fullmatch(rf"\.tmp-{names}", stray.name):
+            stray.unlink(missing_ok=True)
 
 
 def seal(folder: Path, seeds: range, trials: Columns, measured: Columns) -> Shard:
@@ -150,15 +165,20 @@ def seal(folder: Path, seeds: range, trials: Columns, measured: Columns) -> Shar
     data = _pack(trials)
     digest = hashlib.sha256(data).hexdigest()[:16]
     span = f"{seeds[0]:06d}-{seeds[-1]:06d}"
-    write_whole(folder / f"measured-{span}.npz", _pack(measured))
+    write_whole(folder / f"measured-{span}.npz", _pack(measured), durable=True)
     path = folder / f"trials-{span}-{digest}.npz"
-    write_whole(path, data)
+    write_whole(path, data, durable=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the names as well
+    finally:
+        os.close(descriptor)
     return Shard(seeds[0], seeds[-1], digest, path)
 
 
 def _pack(columns: Columns) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **columns)
+    np.savez(buffer, **columns)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -183,7 +203,7 @@ def read_measured(shard: Shard, names: Sequence[str] | None = None) -> Columns:
     """
     path = shard.path.with_name(f"measured-{shard.first:06d}-{shard.last:06d}.npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             return {name: file[name] for name in names or file.files}
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
         raise StoreError(f"{path} cannot be read: {error}") from None

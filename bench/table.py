@@ -136,7 +136,7 @@ def open_table(path: Path) -> Iterator[tuple[h5py.File, str]]:
     """
     try:
         expected = digest_file(path).read_text().split()[0]
-    except (OSError, IndexError):
+    except (OSError, IndexError, UnicodeDecodeError):
         raise TableError(
             f"{path} has no digest in {digest_file(path).name} beside it; "
             "make tables with `nas-arena data import`"
@@ -157,32 +157,39 @@ def open_table(path: Path) -> Iterator[tuple[h5py.File, str]]:
         yield file, digest
 
 
-def read_schedule(
-    file: h5py.File, dataset: str, schedule: str, columns: Sequence[str] | None = None
-) -> Schedule:
-    """Read one group of an open table, all its columns or the ones named.
+def column_names(file: h5py.File, dataset: str, schedule: str) -> list[str]:
+    """The columns of one group of an open table.
+
+    Raises:
+        TableError: the data set or the schedule is not there; the message says which there are.
+    """
+    group: Any = file
+    for kind, key in ("dataset", dataset), ("schedule", schedule):
+        there = [name for name in group if isinstance(group[name], h5py.Group)]
+        if key not in there:
+            where = Path(file.filename).name
+            raise TableError(f"{kind} {key!r} is not in table {where}; it has {', '.join(there)}")
+        group = group[key]
+    return [name for name in group if name not in ("epochs", "seeds")]
+
+
+def read_schedule(file: h5py.File, dataset: str, schedule: str, columns: Sequence[str]) -> Schedule:
+    """Read the named columns of one group of an open table.
 
     Raises:
         TableError: the data set, the schedule or a column is not there; the message says
             which there are.
     """
-    where = Path(file.filename).name
-    group: Any = file
-    for kind, key in ("dataset", dataset), ("schedule", schedule):
-        there = [name for name in group if isinstance(group[name], h5py.Group)]
-        if key not in there:
-            raise TableError(f"{kind} {key!r} is not in table {where}; it has {', '.join(there)}")
-        group = group[key]
-    there = [name for name in group if name not in ("epochs", "seeds")]
-    for column in columns or ():
+    there = column_names(file, dataset, schedule)
+    for column in columns:
         if column not in there:
             raise TableError(
-                f"{column} is not in table {where} for {dataset}, schedule {schedule}; "
-                f"it has {', '.join(there)}"
+                f"{column} is not in table {Path(file.filename).name} for {dataset}, "
+                f"schedule {schedule}; it has {', '.join(there)}"
             )
-    wanted = there if columns is None else columns
+    group = file[dataset][schedule]
     return Schedule(
-        group["epochs"][:], group["seeds"][:], {name: group[name][:] for name in wanted}
+        group["epochs"][:], group["seeds"][:], {name: group[name][:] for name in columns}
     )
 
 
@@ -197,7 +204,9 @@ def read_table(path: Path) -> Table:
             {key: file.attrs[key].decode() for key in PROVENANCE},
             file["architectures"][:],
             {
-                (dataset, schedule): read_schedule(file, dataset, schedule)
+                (dataset, schedule): read_schedule(
+                    file, dataset, schedule, column_names(file, dataset, schedule)
+                )
                 for dataset in file
                 if dataset != "architectures"
                 for schedule in file[dataset]
@@ -236,15 +245,15 @@ class TableObjective(Objective):
                 raise TableError(
                     f"{path} is of space {file.attrs['space'].decode()}, not {space.name}"
                 )
-            signal = read_schedule(file, dataset, protocol.schedule)
+            visible = [
+                name
+                for name in column_names(file, dataset, protocol.schedule)
+                if not name.endswith(("_error", "_seconds"))
+            ]
+            names = [protocol.metric, *seconds, *visible]
+            signal = read_schedule(file, dataset, protocol.schedule, names)
             report = read_schedule(file, dataset, protocol.report_schedule, protocol.report)
             architectures = file["architectures"][:].tolist()
-        for name in (protocol.metric, *seconds):
-            if name not in signal.columns:
-                raise TableError(
-                    f"{name} is not in table {path.name} for {dataset}, schedule "
-                    f"{protocol.schedule}; it has {', '.join(signal.columns)}"
-                )
         recorded = signal.epochs.tolist()
         absent = [epoch for epoch in protocol.fidelities if epoch not in recorded]
         if absent:
@@ -260,10 +269,10 @@ class TableObjective(Objective):
             epoch: errors[:, recorded.index(epoch)].tolist() for epoch in protocol.fidelities
         }
         self._seconds = [signal.columns[name].tolist() for name in seconds]
+        columns = {name: signal.columns[name] for name in visible}
         self._metrics = {
             name: (values if values.ndim == 1 else mean_over_seeds(values)).tolist()
-            for name, values in signal.columns.items()
-            if not name.endswith(("_error", "_seconds"))
+            for name, values in columns.items()
         }
         self._report = {
             name: mean_over_seeds(report.columns[name][:, -1]) for name in protocol.report

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from objectives import small_cell
 
-import bench.run
+import bench.store
 from bench.run import execute, run_and_seal
 from bench.store import open_cell, sealed
 from strategies.random_search import RandomSearch
@@ -24,8 +24,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import bench.run
+import bench.store
 from objectives import small_cell
-bench.run.SHARD_SIZE = 1
+bench.store.SHARD_SIZE = 1
 print("ready", flush=True)
 cells = [small_cell("random_search"), small_cell("regularized_evolution")]
 failures = bench.run.execute(cells, range(60), Path(sys.argv[1]), jobs=int(sys.argv[2]))
@@ -166,7 +167,7 @@ def test_the_strays_of_a_killed_process_do_not_stay(tmp_path):
     folder.mkdir(parents=True)
     for name in "cell.json", "measured-000000-000024.npz", "trials-000000-000024-00.npz":
         (folder / f".tmp-{name}-77").write_text("half of i")
-    (folder / ".lock-000000-000024").touch()
+    (folder / ".lock-000000").touch()
     assert execute([cell], range(30), tmp_path) == []
     assert strays(folder) == []
 
@@ -187,4 +188,4 @@ def test_a_worker_that_dies_is_a_failure_and_no_crash(tmp_path):
 
 
 def test_the_shard_size_is_ours_alone():
-    assert bench.run.SHARD_SIZE == 25  # `SCRIPT` changes it in its own process
+    assert bench.store.SHARD_SIZE == 25  # `SCRIPT` changes it in its own process

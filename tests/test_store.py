@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.store import (
+    SHARD_SIZE,
     Shard,
     StoreError,
     canonical_json,
@@ -157,26 +158,25 @@ def test_canonical_json():
 def test_what_is_missing(tmp_path, there, seeds, expected):
     for some in there:
         seal(tmp_path, some, TRIALS, MEASURED)
-    assert shards_to_run(tmp_path, seeds, 25) == expected
+    assert shards_to_run(tmp_path, seeds) == expected
 
 
 @given(
     there=st.sets(st.integers(0, 40)),
     first=st.integers(0, 40),
-    count=st.integers(0, 40),
-    size=st.integers(1, 9),
+    count=st.integers(0, 90),
 )
-def test_missing_and_sealed_are_all(tmp_path_factory, there, first, count, size):
+def test_missing_and_sealed_are_all(tmp_path_factory, there, first, count):
     folder = tmp_path_factory.mktemp("cell")
     for seed in there:
-        (folder / f"trials-{seed:06d}-{seed:06d}-0.npz").touch()
-    missing = shards_to_run(folder, range(first, first + count), size)
+        (folder / f"trials-{seed:06d}-{seed:06d}-{0:016x}.npz").touch()
+    missing = shards_to_run(folder, range(first, first + count))
     seeds = [seed for some in missing for seed in some]
     assert sorted({*seeds, *there} & {*range(first, first + count)}) == [
         *range(first, first + count)
     ]
     assert not set(seeds) & there
-    assert all(some[0] // size == some[-1] // size for some in missing)
+    assert all(some[0] // SHARD_SIZE == some[-1] // SHARD_SIZE for some in missing)
 
 
 # ---------------------------------------------------------------------------- whole files
@@ -184,12 +184,12 @@ def test_missing_and_sealed_are_all(tmp_path_factory, there, first, count, size)
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, call):
-    """The first fsync is that of `measured`, the third that of `trials`."""
+    """The first fsync is that of `measured`, the second that of `trials`."""
     real, calls = os.fsync, []
 
     def full(descriptor):
         calls.append(descriptor)
-        if len(calls) == 2 * call - 1:
+        if len(calls) == call:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
@@ -211,14 +211,19 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, b"new")
+        write_whole(path, b"new", durable=True)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
 
 
 def test_trials_are_written_last(tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr("bench.store.write_whole", lambda path, data: order.append(path.name[:6]))
+
+    def note(path, data, *, durable):
+        assert durable
+        order.append(path.name[:6])
+
+    monkeypatch.setattr("bench.store.write_whole", note)
     seal(tmp_path, range(25), TRIALS, MEASURED)
     assert order == ["measur", "trials"]
 

@@ -195,7 +195,7 @@ def test_reading_one_schedule(path):
             ("digits", "200"): "^schedule '200' is not in table toy.h5; it has 3$",
         }.items():
             with pytest.raises(TableError, match=sentence):
-                read_schedule(file, *where)
+                read_schedule(file, *where, [])
         with pytest.raises(
             TableError, match=r"^test_error is not in table toy.h5 for digits, sche"
         ):
