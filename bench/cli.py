@@ -47,7 +47,6 @@ Figures and leaderboards, from sealed runs only.
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 0 done, 1 something failed or is missing, 2 bad input, 3 damage."""
-    gc.disable()  # until the runs start: a short start-up makes no garbage worth looking for
     words = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {"run": run, "report": report, "data": data}
     if not words or words[0] in ("-h", "--help", "help"):
@@ -83,6 +82,7 @@ def _complain(problems: Sequence[str], status: int = 2) -> int:
 
 def run(words: list[str]) -> int:
     """`nas-arena run`: compose the cells, run what is not sealed, report."""
+    gc.disable()  # until the runs start: composing makes no garbage worth looking for
     from bench import compose
 
     if "-h" in words or "--help" in words:

@@ -12,7 +12,7 @@ from itertools import chain, product
 from pathlib import Path
 from random import Random
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -24,10 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bench.data import Reader
 from bench.run import Cell
 from bench.search import Objective
 from bench.table import TableError
+
+if TYPE_CHECKING:  # a run does not read published files
+    from bench.data import Reader
 
 PARTS = ("strategy", "space", "dataset", "objective", "protocol", "budget")
 GROUPS = (*PARTS, "experiment")
@@ -81,7 +83,7 @@ def build(group: str, name: str) -> Any:
     return instantiate(OmegaConf.load(conf_folder() / group / f"{name}.yaml"), _convert_="all")
 
 
-def read_recipe(name: str) -> tuple[dict[str, Any], Reader | None]:
+def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None"]:
     """A recipe for a table, by its name in `conf/data` or by the path of a yaml, and its reader.
 
     Raises:

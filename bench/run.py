@@ -7,14 +7,11 @@ import platform
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -93,7 +90,7 @@ def run_seed(cell: Cell, seed: int) -> tuple[Columns, Columns]:
     queries, evaluations, counts, epochs, seconds, wall, overhead = zip(*trials, strict=True)
     architectures, fidelities = zip(*queries, strict=True)
     errors, _, _, statuses = zip(*evaluations, strict=True)
-    genes = np.fromiter(chain.from_iterable(architectures), np.int8)
+    genes = np.frombuffer(bytes(chain.from_iterable(architectures)), np.int8)
     columns: Columns = {
         "architecture": genes.reshape(len(trials), -1),
         "fidelity": np.array(fidelities, dtype=np.int32),
@@ -103,8 +100,6 @@ def run_seed(cell: Cell, seed: int) -> tuple[Columns, Columns]:
         "epochs": np.array(epochs, dtype=np.int64),
         "simulated_seconds": np.array(seconds),
     }
-    for name, values in cell.objective.report(architectures).items():
-        columns[f"report_{name}"] = values
     return columns, {"wall_seconds": np.array(wall), "overhead_seconds": np.array(overhead)}
 
 
@@ -127,7 +122,9 @@ def run_shard(
     finally:
         gc.set_threshold(*thresholds)
     lengths = {"length": np.array([len(columns["error"]) for columns in trials])}
-    joined = {name: np.concatenate([run[name] for run in trials]) for name in trials[0]}
+    joined: Columns = {name: np.concatenate([run[name] for run in trials]) for name in trials[0]}
+    for name, values in cell.objective.report(joined["architecture"]).items():
+        joined[f"report_{name}"] = values
     clocks = {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
     return {"seed": np.array(seeds), **lengths, **joined}, {**lengths, **clocks}
 
@@ -246,6 +243,10 @@ def _in_processes(
     *,
     jobs: int,
 ) -> Iterator[tuple[Task, Outcome]]:
+    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
     if not tasks:
         return
     context = get_context("spawn")
@@ -278,6 +279,8 @@ _worker: tuple[Sequence[Cell], Path, Any]  # set once in every worker process
 
 
 def _start_worker(cells: Sequence[Cell], results: Path, ticks: Any) -> None:
+    from multiprocessing import parent_process
+
     global _worker
     _worker = cells, results, ticks
     parent = parent_process()

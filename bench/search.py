@@ -2,9 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heappush, heappushpop
 from math import isfinite
 from operator import attrgetter
 from random import Random
@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Literal, NamedTuple, get_args
 
 from numpy import float64
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.protocol import Protocol
 from bench.space import Architecture, Space
@@ -117,8 +117,15 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def report(self, architectures: Sequence[Architecture]) -> Mapping[str, NDArray[float64]]:
-        """The protocol's reported metrics, each of shape `[len(architectures)]`."""
+    def report(self, architectures: ArrayLike) -> Mapping[str, NDArray[float64]]:
+        """The protocol's reported metrics, each of shape `[architectures]`.
+
+        Args:
+            architectures: genes, of shape `[architectures, genes]`.
+
+        Raises:
+            LookupError: one of them is not to be had.
+        """
 
 
 def stream(seed: int, purpose: str) -> Random:
@@ -158,38 +165,38 @@ def search(
     answers: dict[Query, tuple[float, Evaluation]] = {}  # with the moment it is known
     trained: dict[Architecture, tuple[float, int]] = {}  # epochs, with the moment they are over
     flying: list[tuple[float, int, Query, Evaluation, int, int]] = []  # by finishing time
-    asked = evaluations = epochs = 0
+    evaluations = epochs = 0
     now = overhead = 0.0
     start = timer()
-    for _ in range(protocol.max_trials):
-        while len(flying) < workers:
-            before = timer()
-            query = ask()
-            thought = timer() - before
-            overhead += thought
-            if charge_overhead:
-                now += thought
-            begin = now
-            if cached and query in answers:
-                known, evaluation = answers[query]
-                finish, counted, cost = max(now, known), 0, 0
-            else:
-                done = 0
-                if resume and query.architecture in trained:
-                    over, epochs_then = trained[query.architecture]
-                    if epochs_then < query.fidelity:  # else a repeat, trained anew
-                        begin, done = max(now, over), epochs_then
-                evaluation = evaluate(query, noise, done)
-                finish, counted, cost = begin + evaluation.seconds, 1, query.fidelity - done
-                if not isfinite(evaluation.error):
-                    evaluation = evaluation._replace(error=FAILED_ERROR, status="diverged")
-                if cached:
-                    answers[query] = finish, evaluation._replace(seconds=0.0)
-                if resume:
-                    trained[query.architecture] = finish, query.fidelity
-            heappush(flying, (finish, asked, query, evaluation, counted, cost))
-            asked += 1
-        finished, _, query, evaluation, counted, cost = heappop(flying)
+    for asked in range(protocol.max_trials + workers - 1):
+        before = timer()
+        query = ask()
+        thought = timer() - before
+        overhead += thought
+        if charge_overhead:
+            now += thought
+        if cached and query in answers:
+            known, evaluation = answers[query]
+            finish, counted, cost = max(now, known), 0, 0
+        else:
+            begin, done = now, 0
+            if resume and query.architecture in trained:
+                over, epochs_then = trained[query.architecture]
+                if epochs_then < query.fidelity:  # else a repeat, trained anew
+                    begin, done = max(now, over), epochs_then
+            evaluation = evaluate(query, noise, done)
+            finish, counted, cost = begin + evaluation.seconds, 1, query.fidelity - done
+            if not isfinite(evaluation.error):
+                evaluation = evaluation._replace(error=FAILED_ERROR, status="diverged")
+            if cached:
+                answers[query] = finish, evaluation._replace(seconds=0.0)
+            if resume:
+                trained[query.architecture] = finish, query.fidelity
+        item = finish, asked, query, evaluation, counted, cost
+        if len(flying) < workers - 1:  # a worker is free
+            heappush(flying, item)
+            continue
+        finished, _, query, evaluation, counted, cost = heappushpop(flying, item)
         if finished > now:
             now = finished
         evaluations += counted

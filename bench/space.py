@@ -32,8 +32,13 @@ class Space(ABC):
         uniform neighbour.
 
         Raises:
-            ValueError: not one non-negative whole number a gene, or none above zero.
+            ValueError: not one non-negative whole number a gene, or none above zero; or a gene
+                with more than 128 values, which tables and results could not hold.
         """
+        if max(self.choices) > 128:
+            raise ValueError(
+                f"{self.name} has a gene with {max(self.choices)} values; allowed: 128"
+            )
         default = [n - 1 for n in self.choices]
         weights = default if mutation_weights is None else list(mutation_weights)
         if len(weights) != len(self.choices) or min(weights) < 0 or not any(weights):
@@ -41,7 +46,13 @@ class Space(ABC):
                 f"mutation_weights is {weights}; {self.name} needs {len(self.choices)} "
                 "whole numbers from 0 up, at least one of them above 0"
             )
-        self._mutable = [gene for gene, weight in enumerate(weights) for _ in range(weight)]
+        scale = math.lcm(*(n - 1 for n in self.choices if n > 1))
+        self._moves = [  # as often as they are to be drawn
+            (gene, step)
+            for gene, (weight, n) in enumerate(zip(weights, self.choices, strict=True))
+            for step in range(1, n)
+            for _ in range(weight * scale // (n - 1))
+        ]
 
     def sample(self, rng: Random) -> Architecture:
         """Draw uniformly from the set."""
@@ -55,12 +66,9 @@ class Space(ABC):
 
     def mutate(self, arch: Architecture, rng: Random) -> Architecture:
         """Give another value to one gene, drawn by `mutation_weights`."""
-        gene = self._mutable[int(rng.random() * len(self._mutable))]
-        value = int(rng.random() * (self.choices[gene] - 1))
-        if value >= arch[gene]:
-            value += 1
+        gene, step = self._moves[int(rng.random() * len(self._moves))]
         genes = list(arch)
-        genes[gene] = value
+        genes[gene] = (genes[gene] + step) % self.choices[gene]
         return tuple(genes)
 
     def contains(self, arch: Architecture) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Columns = dict[str, NDArray[Any]]
-SHARD_SIZE = 25  # seeds sealed together; no shard crosses a multiple of it
+SHARD_SIZE = 50  # seeds sealed together; no shard crosses a multiple of it
 
 
 class StoreError(Exception):

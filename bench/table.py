@@ -16,6 +16,7 @@ Columns are fixed-width and checksummed, and readable without this project.
 import hashlib
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,11 +26,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.protocol import Protocol
 from bench.search import Evaluation, Objective, Query
 from bench.space import Architecture, Space
+
+Answers = tuple[Any, ...]  # one a training seed, then 64 bits that stand for the architecture
 
 FORMAT = "nas-arena table 1"
 PROVENANCE = ("space", "source", "source_sha256", "licence", "citation", "notes")
@@ -253,7 +256,7 @@ class TableObjective(Objective):
             names = [protocol.metric, *seconds, *visible]
             signal = read_schedule(file, dataset, protocol.schedule, names)
             report = read_schedule(file, dataset, protocol.report_schedule, protocol.report)
-            architectures = file["architectures"][:].tolist()
+            genes = file["architectures"][:]
         recorded = signal.epochs.tolist()
         absent = [epoch for epoch in protocol.fidelities if epoch not in recorded]
         if absent:
@@ -261,7 +264,12 @@ class TableObjective(Objective):
                 f"fidelities {absent} are not in table {path.name} for {dataset}, schedule "
                 f"{protocol.schedule}; it has {', '.join(map(str, recorded))}"
             )
-        self._row = dict(zip(map(tuple, architectures), range(len(architectures)), strict=True))
+        self._row = dict(zip(map(tuple, genes.tolist()), range(len(genes)), strict=True))
+        keys = self._keys(genes)
+        self._rows_by_key = keys.argsort()
+        self._sorted_keys = keys[self._rows_by_key]
+        if (self._sorted_keys[1:] == self._sorted_keys[:-1]).any():
+            raise TableError(f"{path} lists an architecture twice")
         errors = signal.columns[protocol.metric]
         if protocol.noise == "mean":
             errors = mean_over_seeds(errors)[..., None].astype(np.float32)
@@ -278,23 +286,24 @@ class TableObjective(Objective):
             name: mean_over_seeds(report.columns[name][:, -1]) for name in protocol.report
         }
         self.optimum = {name: float(np.nanmin(values)) for name, values in self._report.items()}
-        self._known: dict[tuple[Query, int], tuple[int, list[Evaluation]]] = {}
+        self._known: dict[tuple[int, int], dict[Architecture, Answers]] = defaultdict(dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes read the table themselves."""
         return partial(TableObjective, table=self.table), (self.space, self.dataset, self.protocol)
 
     def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:
-        key = (query, trained)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._read(query, trained)
-        spread, answers = known
-        return answers[((spread ^ noise) * _ODD & _MASK) * len(answers) >> 64]
-
-    def _read(self, query: Query, trained: int) -> tuple[int, list[Evaluation]]:
-        """64 bits that stand for the architecture, and its answer under each training seed."""
         architecture, epoch = query
+        known = self._known[epoch, trained]
+        answers = known.get(architecture)
+        if answers is None:
+            answers = known[architecture] = self._read(architecture, epoch, trained)
+        draw = (answers[-1] ^ noise) * _ODD & _MASK
+        evaluation: Evaluation = answers[draw * (len(answers) - 1) >> 64]
+        return evaluation
+
+    def _read(self, architecture: Architecture, epoch: int, trained: int) -> Answers:
+        """The answer under each training seed, then 64 bits that stand for the architecture."""
         if architecture not in self._row or epoch not in self._errors:
             raise LookupError(
                 f"{architecture} at {epoch} epochs was asked for; {self.space.name} on "
@@ -313,8 +322,18 @@ class TableObjective(Objective):
         if not answers:
             raise LookupError(f"the table has no error for {architecture} at {epoch} epochs")
         spread = hashlib.blake2b(str(architecture).encode(), digest_size=8).digest()
-        return int.from_bytes(spread), answers
+        return *answers, int.from_bytes(spread)
 
-    def report(self, architectures: Sequence[Architecture]) -> Mapping[str, NDArray[np.float64]]:
-        rows = np.fromiter(map(self._row.__getitem__, architectures), np.int64, len(architectures))
+    def report(self, architectures: ArrayLike) -> Mapping[str, NDArray[np.float64]]:
+        keys = self._keys(np.asarray(architectures))
+        place = np.searchsorted(self._sorted_keys, keys).clip(max=len(self._sorted_keys) - 1)
+        if (self._sorted_keys[place] != keys).any():
+            raise LookupError(f"the table of {self.space.name} lacks an architecture to report on")
+        rows = self._rows_by_key[place]
         return {name: values[rows] for name, values in self._report.items()}
+
+    @staticmethod
+    def _keys(genes: NDArray[Any]) -> NDArray[np.uint64]:
+        """64 bits for each row of genes, by odd powers modulo 2^64: one key, one architecture."""
+        powers = [pow(_ODD, gene + 1, 1 << 64) for gene in range(genes.shape[1])]
+        return genes.astype(np.uint64) @ np.array(powers, dtype=np.uint64)

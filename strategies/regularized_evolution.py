@@ -1,13 +1,11 @@
 """Regularized evolution (Real et al., AAAI 2019, Algorithm 1)."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right
 from collections import deque
 from random import Random
 
 from bench.search import Query, Strategy, Trial
 from bench.space import Architecture, Space
-
-Member = tuple[float, float, Architecture]  # error, a random number that breaks ties, genes
 
 
 def tournament(entrants: int, size: int, rng: Random) -> int:
@@ -39,19 +37,22 @@ class RegularizedEvolution(Strategy):
                 "allowed: 1 and more"
             )
         self.population_size, self.sample_size = population_size, sample_size
-        self.by_error: list[Member] = []
-        self.by_age: deque[Member] = deque()
+        self.errors: list[float] = []  # ascending; among equals the older comes first
+        self.ranked: list[Architecture] = []  # in the order of `errors`
+        self.ages: deque[float] = deque()  # the errors, oldest first
 
     def ask(self) -> Query:
-        if len(self.by_error) < self.population_size:
+        if len(self.ranked) < self.population_size:
             return Query(self.space.sample(self.rng), self.fidelities[-1])
-        winner = tournament(self.population_size, self.sample_size, self.rng)
-        parent = self.by_error[winner][-1]
+        parent = self.ranked[tournament(self.population_size, self.sample_size, self.rng)]
         return Query(self.space.mutate(parent, self.rng), self.fidelities[-1])
 
     def tell(self, trial: Trial) -> None:
-        child = (trial.evaluation.error, self.rng.random(), trial.query.architecture)
-        self.by_age.append(child)
-        insort(self.by_error, child)
-        if len(self.by_age) > self.population_size:
-            del self.by_error[bisect_left(self.by_error, self.by_age.popleft())]
+        error = trial.evaluation.error
+        place = bisect_right(self.errors, error)
+        self.errors.insert(place, error)
+        self.ranked.insert(place, trial.query.architecture)
+        self.ages.append(error)
+        if len(self.ages) > self.population_size:
+            oldest = bisect_left(self.errors, self.ages.popleft())
+            del self.errors[oldest], self.ranked[oldest]

@@ -188,4 +188,4 @@ def test_a_worker_that_dies_is_a_failure_and_no_crash(tmp_path):
 
 
 def test_the_shard_size_is_ours_alone():
-    assert bench.store.SHARD_SIZE == 25  # `SCRIPT` changes it in its own process
+    assert bench.store.SHARD_SIZE == 50  # `SCRIPT` changes it in its own process

@@ -26,6 +26,14 @@ def grid():
     return [small_cell("random_search"), small_cell("regularized_evolution", limit=30)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_shards():
+    """Shards of 25 seeds, so that a few seeds make several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.store.SHARD_SIZE", 25)
+        yield
+
+
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory):
     """60 seeds of two cells, one after another, in one process."""
@@ -49,7 +57,6 @@ def test_a_run_is_the_loop_with_the_streams_of_its_seed():
     assert columns["epochs"].tolist() == [3 * n for n in range(1, 21)]
     assert columns["evaluations"].tolist() == list(range(1, 21))
     assert columns["simulated_seconds"].tolist() == [t.simulated_seconds for t in trials]
-    assert columns["report_valid_error"].tolist() == columns["error"].tolist()
     assert not columns["failed"].any()
     assert measured.keys() == {"wall_seconds", "overhead_seconds"}
 
@@ -281,5 +288,6 @@ def test_the_objective_is_asked_for_its_report_after_the_run():
             calls.append("report")
             return super().report(architectures)
 
-    run_seed(small_cell(objective=Watched(small_cell().space)), 0)
-    assert calls == ["evaluate"] * 20 + ["report"]
+    columns, _ = run_shard(small_cell(objective=Watched(small_cell().space)), range(3))
+    assert calls == ["evaluate"] * 60 + ["report"]
+    assert columns["report_valid_error"].tolist() == columns["error"].tolist()

@@ -40,6 +40,14 @@ columns = st.dictionaries(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_shards():
+    """Shards of 25 seeds, so that a few seeds make several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.store.SHARD_SIZE", 25)
+        yield
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 

@@ -16,8 +16,9 @@ import measure
 import yaml
 
 from bench.protocol import Protocol
-from bench.run import SHARD_SIZE, Cell, execute
+from bench.run import Cell, execute
 from bench.search import Budget
+from bench.store import SHARD_SIZE
 from bench.table import TableObjective
 from spaces.nb201.space import NB201
 from strategies.regularized_evolution import RegularizedEvolution

@@ -46,20 +46,23 @@ def test_the_oldest_is_retired_however_good():
     told(strategy, best, 0.0)
     for gene in range(1, 3):
         told(strategy, (gene,) * 6, 0.5)
-    assert best in {member[-1] for member in strategy.by_error}
+    assert strategy.ranked == [best, (1,) * 6, (2,) * 6]
     told(strategy, (4,) * 6, 0.9)
-    alive = {member[-1] for member in strategy.by_error}
-    assert alive == {(1,) * 6, (2,) * 6, (4,) * 6}
-    assert alive == {member[-1] for member in strategy.by_age}
+    assert strategy.ranked == [(1,) * 6, (2,) * 6, (4,) * 6]
+    told(strategy, (3,) * 6, 0.5)  # of two with this error the older one goes
+    assert strategy.ranked == [(2,) * 6, (3,) * 6, (4,) * 6]
 
 
 def test_the_population_stays_sorted_and_whole():
     strategy = RegularizedEvolution(SPACE, Random(0), (3,), population_size=7, sample_size=2)
     rng = Random(1)
-    for count in range(1, 60):
-        told(strategy, SPACE.sample(rng), rng.choice([0.1, 0.2, 0.3]))  # with many ties
-        assert strategy.by_error == sorted(strategy.by_age)
-        assert len(strategy.by_age) == min(count, 7)
+    alive: list[tuple[float, int, tuple[int, ...]]] = []
+    for number in range(60):
+        child, error = SPACE.sample(rng), rng.choice([0.1, 0.2, 0.3])  # with many ties
+        told(strategy, child, error)
+        alive = [*alive, (error, number, child)][-7:]
+        assert strategy.ranked == [architecture for *_, architecture in sorted(alive)]
+        assert strategy.errors == sorted(error for error, *_ in alive)
 
 
 def test_children_are_neighbours_of_the_population():
@@ -68,8 +71,7 @@ def test_children_are_neighbours_of_the_population():
     for number in range(50):
         query = strategy.ask()
         if number >= 5:
-            parents = {member[-1] for member in strategy.by_age}
-            assert any(near in parents for near in SPACE.neighbours(query.architecture))
+            assert any(near in strategy.ranked for near in SPACE.neighbours(query.architecture))
         told(strategy, query.architecture, objective.error(query.architecture))
 
 
