@@ -8,7 +8,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 .PHONY: demo test test-slow check golden bench published clean
 
 demo: $(VENV)/.installed  ## six strategies on NAS-Bench-201, then the report
-	$(BIN)/nas-arena run experiment=quickstart jobs=$(JOBS)
+	$(BIN)/nas-arena run experiment=quickstart jobs=$(JOBS) $(if $(RESULTS),results=$(RESULTS))
 
 test: $(VENV)/.dev  ## the tests, without the slow ones
 	$(BIN)/pytest

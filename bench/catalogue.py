@@ -1,11 +1,12 @@
 """The tables there are: recipes in `conf/data`, files in the data folder and beside the spaces."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from bench.compose import build, options, read_recipe
 from bench.data import make_table, problems, summary
+from bench.parts import build, options, read_recipe
 from bench.space import Space
 from bench.table import (
     Table,
@@ -25,36 +26,56 @@ def spaces() -> dict[str, Space]:
 
 def files() -> dict[str, Path]:
     """The tables that are here, by name; an imported one comes before one that ships."""
-    folders = [*(shipped_folder(space) for space in spaces().values()), data_folder()]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.h5"))}
+    imported = sorted(data_folder().glob("*.h5"))
+    return {path.stem: path for path in [*_shipped(spaces()), *imported]}
+
+
+def _shipped(there: dict[str, Space]) -> list[Path]:
+    folders = [shipped_folder(space) for space in there.values()]
+    return [path for folder in folders for path in sorted(folder.glob("*.h5"))]
 
 
 def listing() -> str:
     """What is here, and where the rest is published, as text.
 
-    Raises:
-        TableError: a table that is here is damaged.
+    A table that is damaged does not hide the others: its line says what is wrong with it.
     """
     recipes, here = options("data"), files()
     lines = []
     for name in sorted({*recipes, *here}):
-        recipe = read_recipe(name)[0] if name in recipes else {}
         if name in here:
-            table = read_table(here[name])
-            megabytes = here[name].stat().st_size / 1e6
-            lines.append(f"{name}: here, {here[name]} ({megabytes:.1f} MB)")
-            facts = [summary(table), *(table.provenance[key] for key in ("licence", "citation"))]
+            lines.append(f"{name}: here, {here[name]}{_megabytes(here[name])}")
+            facts = _facts(here[name])
         else:
+            recipe = read_recipe(name)[0]
             lines.append(f"{name}: not here; make it with `nas-arena data import {name} FILE`")
             facts = [recipes[name], f"published: {recipe['published']}", str(recipe["licence"])]
         lines += [
-            fill(text, 96, initial_indent="    ", subsequent_indent="      ") for text in facts
+            fill(text, 96, initial_indent="    ", subsequent_indent="      ")
+            for text in facts
+            if text
         ]
     return "\n".join(lines)
 
 
+def _megabytes(path: Path) -> str:
+    try:
+        return f" ({path.stat().st_size / 1e6:.1f} MB)"
+    except OSError:
+        return ""
+
+
+def _facts(path: Path) -> list[str]:
+    """What a table holds, under which licence and from whom; or what is wrong with it."""
+    try:
+        table = read_table(path)
+    except (TableError, OSError, KeyError) as error:
+        return [str(error)]
+    return [summary(table), *(table.provenance[key] for key in ("licence", "citation"))]
+
+
 def make(name: str, source: Path) -> str:
-    """Make a table in the data folder by a recipe; returns a line on what was made.
+    """Make a table in the data folder by a recipe; returns what was made and how to run on it.
 
     Args:
         name: of a recipe in `conf/data`, or a path to one of your own.
@@ -64,14 +85,49 @@ def make(name: str, source: Path) -> str:
         TableError: the recipe or the file will not do; nothing is written.
     """
     recipe, reader = read_recipe(name)
-    there = spaces()
-    if recipe.get("space") not in there:
-        raise TableError(f"space is {recipe.get('space')!r}; allowed: {', '.join(there)}")
-    table = make_table(source, there[recipe["space"]], recipe, reader)
-    path = data_folder() / f"{Path(name).stem}.h5"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = write_table(table, path)
-    return f"{path}: {summary(table)}; SHA-256 {digest}"
+    there, path = spaces(), data_folder() / f"{Path(name).stem}.h5"
+    taken = {*options("data"), *(table.stem for table in _shipped(there))}
+    if name not in options("data") and path.stem in taken:
+        raise TableError(
+            f"recipe {name!r} takes the name of a table of ours, {path.stem}; "
+            "choose another file name"
+        )
+    space = recipe.get("space")
+    if not isinstance(space, str) or space not in there:
+        raise TableError(f"space is {space!r}; allowed: {', '.join(there)}")
+    table = make_table(source, there[space], recipe, reader)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replaces = "; it replaces the table of that name" if path.exists() else ""
+        digest = write_table(table, path)
+    except (OSError, RuntimeError) as error:  # HDF5 raises either when a disk is full
+        reason = " ".join(str(error).split())
+        raise TableError(f"{path} cannot be written: {reason}") from None
+    line = f"{path}: {summary(table)}; SHA-256 {digest}{replaces}"
+    words = _words_to_run(path.stem, table)
+    return f"{line}\nrun it with: nas-arena run {' '.join(words)}" if words else line
+
+
+def _words_to_run(name: str, table: Table) -> list[str]:
+    """How to run on the first schedule that can be searched; nothing where none can."""
+    for (dataset, schedule), known in table.schedules.items():
+        if "valid_error" not in known.columns:
+            continue
+        epoch = int(known.epochs[-1])
+        words = [_word("objective.table", name), _word("dataset.name", dataset)]
+        if table.provenance["space"] != "nb201":  # the one that conf/config.yaml chooses
+            words.insert(0, _word("space", table.provenance["space"]))
+        if (schedule, epoch) != ("200", 200):  # those that conf/protocol/nb201.yaml chooses
+            words += [_word(f"protocol.{key}", schedule) for key in ("schedule", "report_schedule")]
+            words.append(f'"protocol.fidelities=[{epoch}]"')
+        return words
+    return []
+
+
+def _word(key: str, value: str) -> str:
+    """An override as a shell takes it; in quotes where Hydra would read a number."""
+    plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value)
+    return f"{key}={value}" if plain else f"\"{key}='{value}'\""
 
 
 def verify(names: Sequence[str]) -> Iterator[tuple[str, bool]]:

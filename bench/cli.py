@@ -1,10 +1,12 @@
 """The command line: `nas-arena run | report | data`."""
 
 import gc
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ Run strategies on a search space; rank them; say where the report lies.
   nas-arena run ... workers=8        architectures evaluated at a time, simulated for a table
 
 What is finished is kept: run the same command again after an interruption and it goes on.
+The report lies in results/report/NAME; another run of the same name= takes its place.
 -m runs every combination of comma-separated values; --cfg job shows the whole configuration,
 where every key, such as strategy.population_size, can be set.
 """
@@ -47,6 +50,9 @@ Figures and leaderboards, from sealed runs only.
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 0 done, 1 something failed or is missing, 2 bad input, 3 damage."""
+    for text in sys.stdout, sys.stderr:
+        if isinstance(text, TextIOWrapper):
+            text.reconfigure(errors="replace")  # terminals that lack a character
     words = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {"run": run, "report": report, "data": data}
     if not words or words[0] in ("-h", "--help", "help"):
@@ -66,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "\nInterrupted. What is sealed stays; run the same command to go on.", file=sys.stderr
         )
         status = 130
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     sys.exit(status)
 
 
@@ -83,16 +92,17 @@ def _complain(problems: Sequence[str], status: int = 2) -> int:
 def run(words: list[str]) -> int:
     """`nas-arena run`: compose the cells, run what is not sealed, report."""
     gc.disable()  # until the runs start: composing makes no garbage worth looking for
-    from bench import compose
+    from bench import compose, parts
 
     if "-h" in words or "--help" in words:
         print(RUN_USAGE)
         for group in compose.GROUPS:
             print(f"{group}=")
-            for name, text in compose.options(group).items():
+            for name, text in parts.options(group).items():
                 print(f"  {name:24s}{text}")
         print("\nOther keys, with their defaults:")
-        settings = (compose.conf_folder() / "config.yaml").read_text().split("\n\n")[1]
+        config = (parts.conf_folder() / "config.yaml").read_text(encoding="utf-8")
+        settings = config.split("\n\n")[1]
         print("\n".join(f"  {line}" for line in settings.splitlines()))
         return 0
     multirun = {"-m", "--multirun"} & set(words)
@@ -106,20 +116,30 @@ def run(words: list[str]) -> int:
 
 
 def _run_under_hydra(words: list[str]) -> int:
-    """Hydra's own flags and launchers; a job is then a call of `run` with its overrides."""
+    """Hydra's own flags and launchers; a job is then a call of `run` with its overrides.
+
+    Every job has a comparison of its own, `<name>-<number of the job>`; `nas-arena report`
+    puts them side by side.
+    """
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
-    from bench import compose
+    from bench.parts import conf_folder
 
-    def job(_: Any) -> int:
-        return run(list(HydraConfig.get().overrides.task))
+    def job(config: Any) -> None:
+        words = list(HydraConfig.get().overrides.task)
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            words.append(f"name={config.name}-{HydraConfig.get().job.num}")
+        if status := run(words):
+            raise RuntimeError(f"nas-arena run {' '.join(words)} ended with status {status}")
 
     sys.argv = ["nas-arena run", *words]
     decorate = hydra.main(
-        version_base="1.3", config_path=str(compose.conf_folder().resolve()), config_name="config"
+        version_base="1.3", config_path=str(conf_folder().resolve()), config_name="config"
     )
-    return int(decorate(job)() or 0)
+    decorate(job)()
+    return 0
 
 
 def _run_plan(plan: Any) -> int:
@@ -146,7 +166,7 @@ def _run_plan(plan: Any) -> int:
             figures=settings.figures,
         )
     except ReportError as error:
-        return _complain([*failures, str(error)], status=1)
+        return _complain(failures or [str(error)], status=1)
     except StoreError as error:
         return _complain([str(error)], status=3)
     except OSError as error:
@@ -233,6 +253,8 @@ def report(words: list[str]) -> int:
         return _complain([str(error)])
     except StoreError as error:
         return _complain([str(error)], status=3)
+    except OSError as error:
+        return _complain([f"{error.filename or results}: {error.strerror}"])
     _show(summary)
     return 1 if summary.missing else 0
 

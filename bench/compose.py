@@ -1,38 +1,31 @@
-"""From words on the command line to cells. Nothing else here knows Hydra.
+"""From words on the command line to cells.
 
 All problems are found before anything runs, and raised together.
 """
 
 import difflib
-import json
+import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
-from pathlib import Path
-from random import Random
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from bench.check import misfits
+from bench.parts import PARTS, build_cell, conf_folder, options
 from bench.run import Cell
-from bench.search import Objective
-from bench.table import TableError
 
-if TYPE_CHECKING:  # a run does not read published files
-    from bench.data import Reader
-
-PARTS = ("strategy", "space", "dataset", "objective", "protocol", "budget")
 GROUPS = (*PARTS, "experiment")
+LIMITS = {"seeds": (1, 10**6), "first_seed": (0, 10**12), "jobs": (1, 1024)}
 
 
 class ConfigError(Exception):
@@ -63,50 +56,6 @@ class Plan:
     cells: list[Cell]
 
 
-def conf_folder() -> Path:
-    """The yaml files: inside an installed package, else beside it in a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
-
-
-def options(group: str) -> dict[str, str]:
-    """The choices of a group, each with the comment at the head of its file."""
-    found = {}
-    for path in sorted((conf_folder() / group).glob("*.yaml")):
-        comments = [line for line in path.read_text().splitlines() if line.startswith("# ")]
-        found[path.stem] = next(line[2:] for line in comments if "@package" not in line)
-    return found
-
-
-def build(group: str, name: str) -> Any:
-    """Build one part from its yaml alone."""
-    return instantiate(OmegaConf.load(conf_folder() / group / f"{name}.yaml"), _convert_="all")
-
-
-def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None"]:
-    """A recipe for a table, by its name in `conf/data` or by the path of a yaml, and its reader.
-
-    Raises:
-        TableError: there is none, it is no yaml, or names code without being ours.
-    """
-    ours = name in options("data")
-    path = conf_folder() / "data" / f"{name}.yaml" if ours else Path(name)
-    try:
-        node = OmegaConf.load(path)
-        recipe = OmegaConf.to_container(node)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
-        raise TableError(
-            f"recipe {name!r} is no readable yaml; known: {', '.join(options('data'))}"
-        ) from None
-    if not isinstance(recipe, dict):
-        raise TableError(f"recipe {name!r} holds no keys and values")
-    reader = recipe.pop("reader", None)
-    if reader is not None and not ours:
-        raise TableError(f"recipe {name!r} names a reader, which only ours may")
-    keyed = {str(key): value for key, value in recipe.items()}
-    return keyed, instantiate(node.reader) if reader is not None else None
-
-
 def plan(words: Sequence[str], *, multirun: bool = False) -> Plan:
     """Compose, check and build every cell that `words` ask for.
 
@@ -118,41 +67,51 @@ def plan(words: Sequence[str], *, multirun: bool = False) -> Plan:
         ConfigError: with everything that is wrong.
     """
     problems: list[str] = []
-    overrides = _parse(words, multirun, problems)
+    foreign = any(word.startswith("hydra.searchpath=") for word in words)
+    overrides = _parse(words, problems, multirun=multirun, foreign=foreign)
+    keys = {word.key_or_group for word in overrides}
+    if {"experiment", "budget"} <= keys and "budget.limit" not in keys:
+        problems.append("budget= beside experiment= needs a budget.limit=, in units of its clock")
     fixed = [word for word in overrides if not word.is_sweep_override()]
     sweeps = [word for word in overrides if word.is_sweep_override()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
         base = _compose(fixed, problems)
-        axes = _axes(base, overrides) + [
+        axes = _axes(base, overrides, problems) + [
             [[f"{word.key_or_group}={value}"] for value in word.sweep_string_iterator()]
             for word in sweeps
         ]
         configs = [base]
         if axes:
             wanted = [list(chain.from_iterable(choice)) for choice in product(*axes)]
-            configs = [
-                _compose([*_parse(some, False, problems), *fixed], problems) for some in wanted
-            ]
-    cells = [cell for config in configs if (cell := _build(config, problems)) is not None]
+            parsed = [_parse(some, problems, multirun=False, foreign=foreign) for some in wanted]
+            configs = [_compose([*some, *fixed], problems) for some in parsed]
+    cells = [cell for config in configs if (cell := build_cell(config, problems)) is not None]
     settings = _settings(base, problems)
     if problems or settings is None:
         raise ConfigError(problems)
     return Plan(settings, list({cell.key: cell for cell in cells}.values()))
 
 
-def _parse(words: Sequence[str], multirun: bool, problems: list[str]) -> list[Override]:
-    """The words that make sense; what does not is added to `problems`."""
+def _parse(
+    words: Sequence[str], problems: list[str], *, multirun: bool, foreign: bool
+) -> list[Override]:
+    """The words that make sense; what does not is added to `problems`.
+
+    Args:
+        foreign: a search path is given, so there are choices that we do not know.
+    """
     parser = OverridesParser.create()
     overrides, unknown = [], set()
-    foreign = any(word.startswith("hydra.searchpath=") for word in words)  # brings its own choices
     for word in words:
         try:
             override = parser.parse_override(word)
+            several = override.is_sweep_override()
+            values = list(override.sweep_string_iterator()) if several else [override.value()]
         except HydraException:
             problems.append(f"{word!r} is not an override; write key=value, such as seeds=100")
             continue
-        key, several = override.key_or_group, override.is_sweep_override()
+        key = override.key_or_group
         if override.type != OverrideType.CHANGE:
             problems.append(
                 f"{word!r} adds or removes a key; only keys of the configuration can be set"
@@ -161,12 +120,13 @@ def _parse(words: Sequence[str], multirun: bool, problems: list[str]) -> list[Ov
             problems.append(f"{word!r} is refused: no code, no interpolation on the command line")
         elif several and not multirun:
             problems.append(f"{word!r} has several values; to run each of them add -m")
+        elif several and not _of_cell(key):
+            problems.append(f"{key} cannot be swept; allowed: {', '.join(PARTS)} and their keys")
         else:
             overrides.append(override)
             if key not in GROUPS or foreign or word == "experiment=null":
                 continue
             there = options(key)
-            values = override.sweep_string_iterator() if several else [override.value()]
             for value in map(str, values):
                 if value not in there:
                     unknown.add(key)
@@ -175,6 +135,10 @@ def _parse(words: Sequence[str], multirun: bool, problems: list[str]) -> list[Ov
                         + _nearest(value, there)
                     )
     return [word for word in overrides if word.key_or_group.split(".")[0] not in unknown]
+
+
+def _of_cell(key: str) -> bool:
+    return key.split(".")[0] in (*PARTS, "workers")
 
 
 def _nearest(word: Any, allowed: Iterable[str]) -> str:
@@ -189,12 +153,21 @@ def _compose(overrides: Sequence[Override], problems: list[str]) -> DictConfig:
         config = compose(
             "config", [str(word.input_line) for word in chosen], return_hydra_config=True
         )
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError([*problems, " ".join(str(error).split())]) from None
     choices = OmegaConf.to_container(config.hydra.runtime.choices)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     assert isinstance(choices, dict)
+    for part in PARTS:
+        if not isinstance(config[part], DictConfig):
+            raise ConfigError(
+                [*problems, f"the experiment sets {part} to {config[part]!r}; choose it under "
+                f"`defaults:` as `override /{part}: {config[part]}`"]
+            )  # fmt: skip
+    for key in map(str, config):
+        if not _of_cell(key) and key not in ("grid", *get_type_hints(Settings)):
+            problems.append(f"the experiment sets {key}, which is no key of the configuration")
     config["_names"] = {part: choices[part] for part in PARTS}
     for word in overrides:
         if word in chosen:
@@ -205,7 +178,8 @@ def _compose(overrides: Sequence[Override], problems: list[str]) -> DictConfig:
         there = [key for key in keys if not key.startswith("_")]
         if leaf not in there:
             where = ".".join(path) or "the configuration"
-            has = f"it has {', '.join(there)}" if there else "it has no such part"
+            where = f"{where}={choices[where]}" if where in PARTS else where
+            has = f"it has {', '.join(there) or 'none'}"
             near = _nearest(leaf, there)
             problems.append(f"{word.key_or_group}: {where} has no key {leaf}; {has}{near}")
         else:
@@ -217,129 +191,57 @@ def _of_hydra(word: Override) -> bool:
     return word.key_or_group.split(".")[0].split("/")[0] == "hydra"
 
 
-def _axes(config: DictConfig, overrides: Sequence[Override]) -> list[list[list[str]]]:
-    """The axes of the experiment, without what the command line sets itself."""
-    given = {word.key_or_group for word in overrides}
+def _axes(
+    config: DictConfig, overrides: Sequence[Override], problems: list[str]
+) -> list[list[list[str]]]:
+    """The axes of the experiment's grid, as lists of words, after the command line's say.
 
-    def is_given(word: str) -> bool:
-        key = word.split("=")[0]
-        return key in given or key.split(".")[0] in given
-
-    return [
-        [[word for word in shlex.split(entry) if not is_given(word)] for entry in axis]
-        for axis in config.grid
-    ]
+    A choice given there picks the entries that make it, with all they set. Where no entry does,
+    it stands in for them if they set nothing but that part.
+    """
+    grid: Any = OmegaConf.to_container(config.grid) if OmegaConf.is_list(config.grid) else None
+    try:
+        if any(isinstance(axis, str) for axis in grid):
+            raise TypeError
+        axes = [[shlex.split(entry) for entry in axis] for axis in grid]
+    except (TypeError, ValueError, AttributeError):
+        problems.append(f"grid is {config.grid!r}; allowed: a list of axes, each a list of words")
+        return []
+    given = {word.key_or_group: word for word in overrides}
+    for word in chain.from_iterable(chain.from_iterable(axes)):
+        if not _of_cell(word.split("=")[0]):
+            problems.append(f"grid sets {word!r}; allowed: {', '.join(PARTS)} and their keys")
+    for number, axis in enumerate(axes):
+        for part in PARTS:
+            made = {word for entry in axis for word in entry if word.startswith(f"{part}=")}
+            if part not in given or not made:
+                continue
+            chosen = f"{part}={given[part].value()}"
+            only = all(word.split("=")[0].split(".")[0] == part for e in axis for word in e)
+            if chosen in made:
+                axis = [entry for entry in axis if chosen in entry]
+            elif only:
+                axis = [[]]
+            else:
+                problems.append(
+                    f"{given[part].input_line}: the experiment sets more with each {part}; "
+                    f"allowed: {', '.join(sorted(made))}"
+                )
+        axes[number] = [[word for word in e if word.split("=")[0] not in given] for e in axis]
+    return axes
 
 
 def _settings(config: DictConfig, problems: list[str]) -> Settings | None:
     values = {name: config[name] for name in get_type_hints(Settings)}
-    wrong = _misfits("", values, get_type_hints(Settings))
-    for name, least in {"seeds": 1, "first_seed": 0, "jobs": 1}.items():
-        if isinstance(values[name], int) and values[name] < least:
-            wrong.append(f"{name} is {values[name]}; allowed: {least} and more")
-    if not str(values["name"]).replace("_", "").replace("-", "").isalnum():
+    wrong = misfits("", values, get_type_hints(Settings))
+    wrong += [
+        f"{name} is {values[name]}; allowed: {least} and more, up to {most:,}"
+        for name, (least, most) in LIMITS.items()
+        if isinstance(values[name], int) and not least <= values[name] <= most
+    ]
+    if not re.fullmatch(r"[\w-]+", str(values["name"]), re.ASCII):
         wrong.append(f"name is {values['name']!r}; allowed: letters, digits, - and _")
+    if values["results"] == "":
+        wrong.append("results is empty; allowed: a folder")
     problems += wrong
     return None if wrong else Settings(**values)
-
-
-_objectives: dict[str, Objective] = {}  # a table is read once, however many cells ask it
-
-
-def _build(config: DictConfig, problems: list[str]) -> Cell | None:
-    """Build a cell; what is wrong with it is added to `problems`."""
-    parts = {
-        part: OmegaConf.to_container(config[part], resolve=True)
-        for part in ("strategy", "space", "dataset", "objective")
-    }
-    found: list[str] = []
-    if not isinstance(config.workers, int) or config.workers < 1:
-        found.append(f"workers is {config.workers!r}; allowed: 1 and more")
-    built = {
-        part: _instantiate(part, config[part], found)
-        for part in ("strategy", "space", "protocol", "budget", "objective")
-    }
-    strategy, space, protocol = built["strategy"], built["space"], built["protocol"]
-    objective: Objective | None = None
-    if space is not None and protocol and built["objective"]:
-        asked = {part: parts[part] for part in parts if part != "strategy"}
-        key = json.dumps([asked, protocol.digest])
-        try:
-            if key not in _objectives:
-                _objectives[key] = built["objective"](space, config.dataset.name, protocol)
-            objective = _objectives[key]
-        except TableError as error:
-            found.append(f"objective={config._names.objective}: {error}")
-    if space is not None and protocol and strategy:
-        try:
-            strategy(space, Random(0), protocol.fidelities)
-        except (TypeError, ValueError) as error:
-            found.append(f"strategy={config._names.strategy}: {error}")
-    problems += found
-    if found or objective is None:
-        return None
-    return Cell(
-        names={part: str(config._names[part]) for part in PARTS},
-        config=parts,
-        strategy=strategy,
-        space=space,
-        objective=objective,
-        protocol=protocol,
-        budget=built["budget"],
-        workers=config.workers,
-    )
-
-
-def _instantiate(part: str, node: DictConfig, problems: list[str]) -> Any:
-    values = {str(k): v for k, v in OmegaConf.to_container(node, resolve=True).items()}  # type: ignore[union-attr]
-    try:
-        target = get_object(values["_target_"])
-    except ImportError as error:
-        lacks_torch = "No module named 'torch" in str(error)
-        line = "needs PyTorch: pip install 'nas-arena[train]'" if lacks_torch else str(error)
-        problems.append(f"{part}: {values['_target_']} {line}")
-        return None
-    arguments = {key: value for key, value in values.items() if not key.startswith("_")}
-    wrong = _misfits(f"{part}.", arguments, get_type_hints(target.__init__))
-    if not wrong:
-        try:
-            return instantiate(node, _convert_="all")
-        except Exception as error:  # Hydra wraps what the constructor raised
-            wrong.append(f"{part}.{error.__cause__ or error}")
-    problems += wrong
-    return None
-
-
-def _misfits(prefix: str, values: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{prefix}{name} is {value!r}; allowed: {_words(hints[name])}"
-        for name, value in values.items()
-        if name in hints and not _fits(value, hints[name])
-    ]
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is Literal:
-        return value in inner
-    if origin is not None:  # a sequence
-        return isinstance(value, list | tuple) and all(_fits(one, inner[0]) for one in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _words(hint: Any) -> str:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(_words(one) for one in inner)
-    if origin is Literal:
-        return ", ".join(map(str, inner))
-    if origin is not None:
-        return f"a list of {_words(inner[0])}s"
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-    return names.get(hint, "null")

@@ -60,6 +60,8 @@ class Protocol:
             wrong.append(f"fidelities is {list(self.fidelities)}; allowed: ascending epochs")
         elif self.fidelities[0] < 1:
             wrong.append(f"fidelities starts at {self.fidelities[0]}; allowed: 1 epoch and more")
+        if "test" in self.metric.lower():
+            wrong.append(f"metric is {self.metric!r}; a strategy never sees a test score")
         if not self.report:
             wrong.append("report is empty; allowed: one metric or more")
         if self.max_trials < 1:

@@ -4,8 +4,11 @@ import gc
 import hashlib
 import os
 import platform
+import shutil
+import signal
 import subprocess
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +24,7 @@ import numpy as np
 from bench.protocol import Protocol
 from bench.search import Budget, Objective, Strategy, search, stream
 from bench.space import Space
-from bench.store import Columns, canonical_json, lock, open_cell, seal, shards_to_run
+from bench.store import Columns, StoreError, canonical_json, lock, open_cell, seal, shards_to_run
 
 RESULTS_VERSION = 1  # raised by any change that moves a number
 
@@ -126,7 +129,7 @@ def run_shard(
     for name, values in cell.objective.report(joined["architecture"]).items():
         joined[f"report_{name}"] = values
     clocks = {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
-    return {"seed": np.array(seeds), **lengths, **joined}, {**lengths, **clocks}
+    return {"seed": np.array(seeds, dtype=np.int64), **lengths, **joined}, {**lengths, **clocks}
 
 
 @cache
@@ -145,9 +148,10 @@ def provenance() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     home = Path(__file__).parent.parent
-    if (home / ".git").exists():
-        git = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40"]
-        found["commit"] = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    git = shutil.which("git")
+    if git is not None and (home / ".git").exists():
+        describe = [git, "-C", str(home), "describe", "--always", "--dirty", "--abbrev=40"]
+        found["commit"] = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
     return found
 
 
@@ -158,13 +162,14 @@ def run_and_seal(
     with lock(folder, seeds, wait=wait) as ours:
         if not ours:
             return False
+        origin = canonical_json(provenance())  # before the first run, for its date
         missing = shards_to_run(folder, seeds)
         for _ in range(len(seeds) - sum(map(len, missing))):
             tick()
         for some in missing:
             trials, measured = run_shard(cell, some, tick)
-            text = np.frombuffer(canonical_json(provenance()).encode(), np.uint8)
-            seal(folder, some, trials, {**measured, "provenance": text})
+            measured["provenance"] = np.frombuffer(origin.encode(), np.uint8)
+            seal(folder, some, trials, measured)
     return True
 
 
@@ -218,8 +223,11 @@ def _attempt(
 ) -> Outcome:
     try:
         return run_and_seal(cell, cell.folder(results), some, wait=wait_for_lock, tick=tick)
-    except Exception as error:
+    except (RunError, LookupError, StoreError, OSError) as error:
         return f"{type(error).__name__}: {error}"
+    except Exception as error:  # of somebody's strategy: say where
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def _in_turn(
@@ -250,9 +258,9 @@ def _in_processes(
     if not tasks:
         return
     context = get_context("spawn")
-    ticks = context.SimpleQueue()
+    ticks, stop = context.SimpleQueue(), context.Event()
     with ProcessPoolExecutor(
-        min(jobs, len(tasks)), context, _start_worker, (cells, results, ticks)
+        min(jobs, len(tasks)), context, _start_worker, (cells, results, ticks, stop)
     ) as pool:
         pending = {
             pool.submit(_work, number, some, wait_for_lock): (number, some)
@@ -269,20 +277,24 @@ def _in_processes(
                     except BrokenProcessPool:
                         outcome = "a worker process died; run again for what is not sealed"
                     yield pending.pop(future), outcome
+        except BaseException:
+            stop.set()  # workers leave after the seed they are at
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         while not ticks.empty():
             progress(cells[ticks.get()], 1)
 
 
-_worker: tuple[Sequence[Cell], Path, Any]  # set once in every worker process
+_worker: tuple[Sequence[Cell], Path, Any, Any]  # set once in every worker process
 
 
-def _start_worker(cells: Sequence[Cell], results: Path, ticks: Any) -> None:
+def _start_worker(cells: Sequence[Cell], results: Path, ticks: Any, stop: Any) -> None:
     from multiprocessing import parent_process
 
     global _worker
-    _worker = cells, results, ticks
+    _worker = cells, results, ticks, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     parent = parent_process()
     if parent is not None:  # a killed parent leaves no orphans
 
@@ -294,5 +306,11 @@ def _start_worker(cells: Sequence[Cell], results: Path, ticks: Any) -> None:
 
 
 def _work(number: int, some: range, wait_for_lock: bool) -> Outcome:
-    cells, results, ticks = _worker
-    return _attempt(cells[number], some, results, wait_for_lock, partial(ticks.put, number))
+    cells, results, ticks, stop = _worker
+
+    def tick() -> None:
+        ticks.put(number)
+        if stop.is_set():
+            os._exit(130)
+
+    return _attempt(cells[number], some, results, wait_for_lock, tick)

@@ -180,17 +180,16 @@ def search(
             finish, counted, cost = max(now, known), 0, 0
         else:
             begin, done = now, 0
-            if resume and query.architecture in trained:
-                over, epochs_then = trained[query.architecture]
-                if epochs_then < query.fidelity:  # else a repeat, trained anew
-                    begin, done = max(now, over), epochs_then
+            over, reached = trained.get(query.architecture, (now, 0)) if resume else (now, 0)
+            if 0 < reached < query.fidelity:  # else a repeat or a step back, trained anew
+                begin, done = max(now, over), reached
             evaluation = evaluate(query, noise, done)
             finish, counted, cost = begin + evaluation.seconds, 1, query.fidelity - done
             if not isfinite(evaluation.error):
                 evaluation = evaluation._replace(error=FAILED_ERROR, status="diverged")
             if cached:
                 answers[query] = finish, evaluation._replace(seconds=0.0)
-            if resume:
+            if resume and reached < query.fidelity:
                 trained[query.architecture] = finish, query.fidelity
         item = finish, asked, query, evaluation, counted, cost
         if len(flying) < workers - 1:  # a worker is free

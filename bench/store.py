@@ -5,6 +5,11 @@
         trials-<first>-<last>-<digest>.npz  sealed columns of these seeds; named by their SHA-256
         measured-<first>-<last>.npz         measured clocks and provenance of the same trials
 
+The columns of `trials`: `seed` and `length` (trials) of each run; then, of all trials one after
+another, `architecture` (genes), `fidelity` (epochs), `error` (the signal), `failed`, and the clocks
+`evaluations`, `epochs`, `simulated_seconds`; `report_<metric>` is the trial's own, not its
+incumbent's. Errors are fractions.
+
 A file appears whole or not at all: it is written under another name and renamed; what is sealed
 is flushed to disk first. `trials` is written last, so it marks the shard as finished. A run of the
 harness that finds a shard sealed skips it; one that finds its block of seeds locked leaves it to
@@ -140,17 +145,30 @@ def lock(folder: Path, seeds: range, *, wait: bool) -> Iterator[bool]:
 @contextmanager
 def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a lock file; the lock is the kernel's and dies with its holder."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if not _is_open_at(path, descriptor):
+                continue  # its last holder removed it while we waited: others would not see ours
+            try:
+                yield True
+            finally:
+                path.unlink(missing_ok=True)
             return
-        yield True
-        path.unlink(missing_ok=True)  # whoever waits for it looks again at what is there
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sweep(folder: Path, names: str) -> None:
@@ -177,6 +195,9 @@ def seal(folder: Path, seeds: range, trials: Columns, measured: Columns) -> Shar
 
 
 def _pack(columns: Columns) -> bytes:
+    for name, values in columns.items():
+        if values.dtype.hasobject:
+            raise StoreError(f"column {name} holds objects, not numbers; it is not sealed")
     buffer = io.BytesIO()
     np.savez(buffer, **columns)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -96,28 +96,57 @@ def digest_file(path: Path) -> Path:
 
 
 def write_table(table: Table, path: Path) -> str:
-    """Write a table and, beside it, its SHA-256, which is returned. Equal tables, equal bytes."""
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a table and, beside it, its SHA-256, which is returned. Equal tables, equal bytes.
+
+    A write that fails leaves the table and the digest that were there.
+    """
+    new_table = path.with_name(f".{path.name}.{os.getpid()}")
+    new_digest = path.with_name(f".{digest_file(path).name}.{os.getpid()}")
     try:
-        with h5py.File(partial_file, "w") as file:
-            file.attrs["format"] = np.bytes_(FORMAT)
-            for key in PROVENANCE:
-                file.attrs[key] = np.bytes_(table.provenance[key].encode())
-            _write_column(file, "architectures", table.architectures)
-            for (dataset, schedule), known in table.schedules.items():
-                group = file.create_group(f"{dataset}/{schedule}")
-                for name, values in {
-                    "epochs": known.epochs,
-                    "seeds": known.seeds,
-                    **known.columns,
-                }.items():
-                    _write_column(group, name, values)
-        digest = sha256(partial_file)
-        digest_file(path).write_text(f"{digest}  {path.name}\n")
-        partial_file.replace(path)
+        _write_file(table, new_table)
+        digest = sha256(new_table)
+        new_digest.write_text(f"{digest}  {path.name}\n")
+        for file in new_table, new_digest:
+            _flush(file)
+        _put_in_place(new_table, new_digest, path)
     finally:
-        partial_file.unlink(missing_ok=True)
+        new_table.unlink(missing_ok=True)
+        new_digest.unlink(missing_ok=True)
     return digest
+
+
+def _write_file(table: Table, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.attrs["format"] = np.bytes_(FORMAT)
+        for key in PROVENANCE:
+            file.attrs[key] = np.bytes_(table.provenance[key].encode())
+        _write_column(file, "architectures", table.architectures)
+        for (dataset, schedule), known in table.schedules.items():
+            group = file.create_group(f"{dataset}/{schedule}")
+            columns = {"epochs": known.epochs, "seeds": known.seeds, **known.columns}
+            for name, values in columns.items():
+                _write_column(group, name, values)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk: a rename must not get there before the contents."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _put_in_place(new_table: Path, new_digest: Path, path: Path) -> None:
+    """Rename both, back to back; should the second fail, the old digest comes back."""
+    place = digest_file(path)
+    old = place.read_bytes() if place.exists() else None
+    new_digest.replace(place)
+    try:
+        new_table.replace(path)
+    except BaseException:
+        if old is None:
+            place.unlink()
+        else:
+            place.write_bytes(old)
+        raise
 
 
 def _write_column(group: h5py.Group, name: str, values: NDArray[Any]) -> None:

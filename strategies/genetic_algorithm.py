@@ -106,5 +106,6 @@ class GeneticAlgorithm(Strategy):
     def tell(self, trial: Trial) -> None:
         self.offspring.append((trial.evaluation.error, trial.query.architecture))
         if len(self.offspring) == self.population_size:
-            self.parents = sorted(self.parents[: self.elites] + self.offspring)
+            survivors = sorted(self.parents[: self.elites] + self.offspring)
+            self.parents = survivors[: self.population_size]
             self.offspring = []

@@ -7,7 +7,11 @@ from bench.space import Architecture, Space
 
 
 class LocalSearch(Strategy):
-    """Evaluate all neighbours, move to the best of them; where none is better, start anew."""
+    """Evaluate all neighbours, move to the best of them; where none is better, start anew.
+
+    With several workers the start that ends first is climbed from, and what is asked while the
+    last neighbours are out is random and not climbed from.
+    """
 
     def __init__(self, space: Space, rng: Random, fidelities: tuple[int, ...]) -> None:
         super().__init__(space, rng, fidelities)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, compose
+from bench import cli, compose, parts
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "seaborn", "scipy", "tqdm")
@@ -67,7 +67,7 @@ def test_help(call, line):
 def test_help_of_run_names_every_choice(call):
     _, out, _ = call("run --help")
     for group in compose.GROUPS:
-        for name, text in compose.options(group).items():
+        for name, text in parts.options(group).items():
             assert name in out
             assert text in out
 

@@ -3,18 +3,19 @@
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from bench import compose
+from bench import compose, parts
 from bench.compose import ConfigError, plan
 from bench.store import canonical_json
 
-CONF = compose.conf_folder()
+CONF = parts.conf_folder()
 PARTS = sorted(
-    path for group in compose.PARTS if group != "dataset" for path in (CONF / group).glob("*.yaml")
+    path for group in parts.PARTS if group != "dataset" for path in (CONF / group).glob("*.yaml")
 )
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 EXPECTED = {  # strategies, data sets, limits, seeds
@@ -67,7 +68,7 @@ def test_a_disagreement_is_seen():
 
 @pytest.mark.parametrize("group", [*compose.GROUPS, "data"])
 def test_every_choice_has_a_line_for_help(group):
-    there = compose.options(group)
+    there = parts.options(group)
     assert there
     assert all(10 < len(text) <= 110 for text in there.values())
 
@@ -80,7 +81,7 @@ def test_every_hyper_parameter_has_a_source(path):
 
 @pytest.mark.parametrize("name", [path.stem for path in EXPERIMENTS])
 def test_every_experiment_composes(name, monkeypatch):
-    monkeypatch.setattr(compose, "_build", lambda config, problems: seen.append(config))
+    monkeypatch.setattr(compose, "build_cell", lambda config, problems: seen.append(config))
     seen: list[object] = []
     plan([f"experiment={name}"])
     strategies, datasets, limits, seeds = EXPECTED[name]
@@ -156,7 +157,7 @@ BAD = {
     "experiment=foo": "experiment=foo: unknown experiment; allowed: nats_tss, quickstart",
     "dataset=mnist": "dataset=mnist: unknown dataset; allowed: ImageNet16-120, cifar10, cifar100",
     "bogus=3": "bogus: the configuration has no key bogus; it has strategy,",
-    "strategy.typo=3": "strategy.typo: strategy has no key typo",
+    "strategy.typo=3": "strategy.typo: strategy=random_search has no key typo; it has none",
     "seed=3": "did you mean seeds?",
     "seeds=-1": "seeds is -1; allowed: 1 and more",
     "seeds=1.5": "seeds is 1.5; allowed: whole number",
@@ -176,6 +177,16 @@ BAD = {
     "protocol.noise=loud": "protocol.noise is 'loud'; allowed: one_seed, mean",
     "objective.table=absent": "table 'absent' is neither in",
     "space.mutation_weights=[1]": "space.mutation_weights is [1]; nb201 needs 6 whole numbers",
+    "protocol.metric=test_error": "metric is 'test_error'; a strategy never sees a test score",
+    "dataset.name=../x": "dataset.name is '../x'; allowed: letters",
+    "budget.limit=0.5": "budget.limit is 0.5; one evaluation takes 1",
+    "first_seed=99999999999999999999": "allowed: 0 and more, up to 1,000,000,000,000",
+    "seeds=99999999999": "allowed: 1 and more, up to 1,000,000",
+    "results=": "results is empty; allowed: a folder",
+    "grid=5": "grid is 5; allowed: a list of axes",
+    "grid=[5]": "allowed: a list of axes, each a list of words",
+    "grid=['strategy=local_search']": "allowed: a list of axes, each a list of words",
+    "grid=[['seeds=5']]": "grid sets 'seeds=5'; allowed: strategy, space,",
     "+strategy.x=3": "adds or removes a key",
     "~seeds": "adds or removes a key",
     "strategy._target_=os.system": "is refused: no code",
@@ -197,6 +208,94 @@ def test_all_problems_come_at_once():
     with pytest.raises(ConfigError) as raised:
         plan([*words, "protocol.fidelities=[12]", "strategy.whatever=1"])
     assert len(raised.value.problems) == 7  # nothing about keys of an unknown strategy
+
+
+@pytest.mark.parametrize("word", ["seeds=2,3", "jobs=1,2", "experiment=quickstart,nats_tss"])
+def test_how_to_run_cannot_be_swept(word):
+    with pytest.raises(ConfigError, match="cannot be swept; allowed: strategy, space,"):
+        plan([word], multirun=True)
+
+
+@pytest.mark.parametrize("word", ["strategy=glob(r*)", "budget.limit=interval(1,3)"])
+def test_sweeps_that_are_no_lists(word):
+    with pytest.raises(ConfigError, match="is not an override"):
+        plan([word], multirun=True)
+
+
+def test_a_choice_picks_its_entries_of_a_grid(monkeypatch):
+    """What an experiment sets together stays together."""
+    monkeypatch.setattr(compose, "build_cell", lambda config, problems: seen.append(config))
+    seen: list[Any] = []
+    plan(["experiment=nats_tss", "dataset=cifar100", "strategy=regularized_evolution"])
+    (config,) = seen
+    assert (config.budget.limit, config.strategy.population_size) == (40000, 10)
+    seen.clear()
+    plan(["experiment=nats_tss", "dataset=cifar100", "strategy=local_search"])
+    (config,) = seen
+    assert (config.budget.limit, config._names.strategy) == (40000, "local_search")
+
+
+def test_a_choice_that_a_tied_axis_lacks(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(
+        "# @package _global_\ngrid: [['dataset=cifar10 budget.limit=7']]\n"
+    )
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"]
+    assert plan(words).cells[0].budget.limit == 7
+    with pytest.raises(ConfigError, match="sets more with each dataset; allowed: dataset=cifar10"):
+        plan([*words, "dataset=cifar100"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("sedes: 500", "the experiment sets sedes, which is no key of the configuration"),
+        ("dataset: cifar100", "choose it under `defaults:` as `override /dataset: cifar100`"),
+        ("budget: {limt: 500}", "budget.limt is no key; allowed: clock, limit"),
+        ("seeds:\t5", "cannot start any token|found character"),
+        ("grid: [strategy=local_search]", "a list of axes, each a list of words"),
+    ],
+)
+def test_bad_experiments_are_explained(tmp_path, text, sentence):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(ConfigError, match=sentence):
+        plan([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"])
+
+
+def test_another_budget_for_an_experiment_needs_its_limit():
+    with pytest.raises(ConfigError, match=r"needs a budget\.limit="):
+        plan(["experiment=quickstart", "budget=epochs"])
+
+
+def test_a_changed_protocol_says_so_in_its_name():
+    (plain, changed) = plan(["protocol.overshoot=drop,keep_last"], multirun=True).cells
+    assert plain.protocol.name == "nb201"
+    assert changed.protocol.name == changed.names["protocol"] == "nb201+overshoot=keep_last"
+    assert "nb201+overshoot=keep_last" in changed.folder(Path()).name
+    assert plan(["protocol.noise=mean", "protocol.name=mine"]).cells[0].protocol.name == "mine"
+
+
+def test_a_cell_is_named_for_the_data_it_reads():
+    (cell,) = plan(["dataset.name=cifar100"]).cells
+    assert cell.names["dataset"] == cell.objective.dataset == "cifar100"
+    assert cell.names["objective"] == "table nb201"
+
+
+def test_other_code_is_another_cell(tmp_path, monkeypatch):
+    (tmp_path / "strategy").mkdir()
+    (tmp_path / "strategy/edited.yaml").write_text("_target_: edited.Edited\n_partial_: true\n")
+    code = tmp_path / "edited.py"
+    code.write_text(
+        "from strategies.random_search import RandomSearch\n\n"
+        "class Edited(RandomSearch):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "strategy=edited"]
+    before = plan(words).cells[0].key
+    assert plan(words).cells[0].key == before
+    code.write_text(code.read_text() + "    x = 1\n")
+    assert plan(words).cells[0].key != before
 
 
 @pytest.mark.parametrize(
@@ -229,6 +328,8 @@ def test_a_strategy_of_another_package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     words = [f"hydra.searchpath=[file://{tmp_path}/conf]", "strategy=mine"]
     assert plan(words).cells[0].names["strategy"] == "mine"
+    cells = plan([words[0], "strategy=mine,random_search"], multirun=True).cells
+    assert [cell.names["strategy"] for cell in cells] == ["mine", "random_search"]
     with pytest.raises(ConfigError):
         plan([words[0], "strategy=absent"])
 

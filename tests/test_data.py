@@ -2,16 +2,22 @@ import gzip
 import json
 import os
 import pickle
+import shlex
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from contracts import Toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bench.data import make_table, problems, restricted_load, summary
-from bench.table import PROVENANCE, TableError, read_table, sha256, write_table
+from bench import catalogue
+from bench.compose import ConfigError, plan
+from bench.data import RULE, make_table, problems, restricted_load, summary
+from bench.table import PROVENANCE, Schedule, Table, TableError, read_table, sha256, write_table
 
 SPACE = Toy()
 TEXTS = [SPACE.to_string(arch) for arch in SPACE]
@@ -50,6 +56,11 @@ def source(tmp_path):
     path = tmp_path / "published.csv"
     frame().to_csv(path, index=False)
     return path
+
+
+def is_key(value):
+    """Whether yaml can have it as a key."""
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def made(source, recipe=RECIPE):
@@ -248,10 +259,39 @@ def test_an_unknown_kind_of_file(tmp_path):
         (RECIPE | {"values": "points"}, "^values is 'points'; allowed: accuracy_percent, acc"),
         (rules(0, column="gone"), "^published.csv has no column gone$"),
         (RECIPE | {"architecture": "a"}, "^published.csv has no column a$"),
-        ({"columns": []}, "^a recipe needs the keys architecture, values and columns$"),
-        (rules(1, separator=None), "^column final, row 1: '.*' is not 2 number"),
-        (rules(1, seed=7), "^column final, row 1: .* is not 1 number"),
-        (rules(1, epoch=[1, 3], seed=[7, 8]), "rule .*epoch.*seed|column final"),
+        ({"columns": [{}]}, "^a recipe needs the keys architecture, values and columns$"),
+        (rules(1, separator=None), r"^column final, row 1 \(from 0\): '.*' is not 2 number"),
+        (rules(1, seed=7), r"^column final, row 1 \(from 0\): '.*' is not 1 number"),
+        (rules(1, epoch=[1, 3], seed=[7, 8]), "rule .*: of epoch and seed only one"),
+        (rules(0, split="validation"), "split is 'validation'; allowed: train, valid, test$"),
+        (rules(0, split=["valid"]), r"split is \['valid'\]; allowed: train, valid, test$"),
+        (rules(0, epoch="20o"), "epoch is '20o'; allowed: a whole number from 0"),
+        (rules(0, epoch=True), "epoch is True; allowed: a whole number"),
+        (rules(0, epoch=2**31), "epoch is 2147483648; allowed: a whole number"),
+        (rules(0, seed="x"), "seed is 'x'; allowed: a whole number from 0"),
+        (rules(1, seed=[7, 7]), r"seed is \[7, 7\]; allowed: .* a list of different ones"),
+        (rules(1, seed=[]), r"seed is \[\]; allowed: a whole number"),
+        (rules(1, separator=""), "separator is ''; allowed: text, such as ';'"),
+        (rules(0, column=7), "column is 7; allowed: the name of a column, as text"),
+        (rules(0, dataset="a/b"), "dataset is 'a/b'; allowed: a name of letters"),
+        (rules(0, dataset="architectures"), "dataset is 'architectures'; allowed: .* but not"),
+        (rules(0, scale=2), "rule .*: scale is unknown or missing; allowed here: column, dataset"),
+        (rules(2, scale="abc"), "scale is 'abc'; allowed: a number above zero"),
+        (rules(2, scale=16**9999), "scale is a value too long to show; allowed: a number above"),
+        (
+            rules(2, **{"dataset": None}) | {"columns": [{1: 2}]},
+            r"rule \{1: 2\}: 1, column, dataset",
+        ),
+        (RECIPE | {"columns": "final"}, "^columns is 'final'; allowed: a list of rules"),
+        (RECIPE | {"columns": ["final"]}, r"^columns is \['final'\]; allowed: a list of rules"),
+        (RECIPE | {"columns": []}, r"^columns is \[\]; allowed: a list of rules"),
+        (RECIPE | {"values": ["error"]}, r"^values is \['error'\]; allowed: accuracy_percent, acc"),
+        (RECIPE | {"space": ["toy"]}, r"^space is \['toy'\]; allowed: text"),
+        (RECIPE | {"licence": {"a": 1}}, "^licence is {'a': 1}; allowed: text"),
+        (RECIPE | {"notes": "x" * 70_000}, "^notes is 'xxx.*…; allowed: text of less than 60,000"),
+        (RECIPE | {"citation": "\ud800"}, "^citation is .*; allowed: text"),
+        (RECIPE | {"source_sha256": 12}, "^source_sha256 is 12; allowed: 64 hex digits"),
+        (RECIPE | {"columms": []}, "^unknown key 'columms'; allowed: space, source, .*, reader$"),
     ],
 )
 def test_a_recipe_that_does_not_fit(source, recipe, sentence):
@@ -265,7 +305,7 @@ def test_a_recipe_that_does_not_fit(source, recipe, sentence):
         ({"arch": ["9-9-9", *TEXTS[1:]]}, r"architectures are not in toy, first \(9, 9, 9\)"),
         ({"arch": ["a cell", *TEXTS[1:]]}, "^data.csv: .*a cell"),
         ({"arch": [TEXTS[1], *TEXTS[1:]]}, r"architecture \(0, 0, 1\) stands in 2 rows"),
-        ({"early": ["poor", *ACCURACY[1:]]}, "^column early, row 0: 'poor' is not 1 number"),
+        ({"early": ["poor", *ACCURACY[1:]]}, r"^column early, row 0 \(from 0\): 'poor' is not 1 n"),
         ({"early": ACCURACY * 2.5}, r"valid_error leaves 0 … 1: from -1.25 to"),
         ({"early": np.where(ACCURACY > 50, np.inf, ACCURACY)}, "valid_error holds an infinite"),
         ({"early": [np.nan, *ACCURACY[1:]]}, "has an architecture without any training seed"),
@@ -299,10 +339,78 @@ def test_shapes_are_checked(source):
     assert any("valid_error has 5 rows of 24" in text for text in found)
 
 
-def test_a_visible_metric_may_not_be_a_test_score(source):
+def visible(name):
+    return rules(0, split=None, epoch=None, seed=None, metric=name)
+
+
+@pytest.mark.parametrize("name", ["test_accuracy", "Test_Acc", "top1", "f1", "acc_parameters", 3])
+def test_a_visible_metric_may_not_be_a_score(source, name):
     """Whatever is neither an error nor seconds is told to strategies."""
-    with pytest.raises(TableError, match="test_accuracy"):
-        made(source, rules(0, split=None, epoch=None, seed=None, metric="test_accuracy"))
+    with pytest.raises(TableError, match=f"metric is '?{name}'?; allowed: train_seconds, .* flops"):
+        made(source, visible(name))
+
+
+@pytest.mark.parametrize("name", ["parameters", "flops", "latency_gpu", "energy", "memory_peak"])
+def test_what_is_known_without_a_data_set_is_visible(source, name):
+    recipe = rules(0)
+    recipe["columns"].append(
+        {"column": "hours", "dataset": "digits", "schedule": 3, "metric": name}
+    )
+    assert name in made(source, recipe).schedules["digits", "3"].columns
+
+
+def test_a_recipe_is_looked_at_before_the_file(tmp_path):
+    with pytest.raises(TableError, match=r"^values is 'points'"):
+        made(tmp_path / "nothing.csv", RECIPE | {"values": "points"})
+
+
+def test_a_cell_of_text_hints_at_the_separator(source):
+    with pytest.raises(TableError, match=r"is not 2 number\(s\) or fewer; it has no separator$"):
+        made(source, rules(1, separator=None))
+    with pytest.raises(TableError, match=r"is not 2 number\(s\) or fewer; its separator is ','$"):
+        made(source, rules(1, separator=","))
+
+
+def test_a_number_too_large_for_any_table(tmp_path):
+    lists = [[10**400], *([a] for a in ACCURACY[1:])]
+    path = write_csv(frame(final=[str(cell) for cell in lists]), tmp_path)
+    with pytest.raises(TableError, match=r"row 0 \(from 0\)"):
+        made(path)
+
+
+ODD = st.sampled_from(["", "a/b", "..", "\0", "\ud800", "200", "20o", "final", "arch", "valid",
+                       "train_seconds", "latency", 2**31, 10**400, 16**9999, -1, 0, 1e308, [7, 7],
+                       [[7]], {1: 2}, [{}], [{1: 2}]])  # fmt: skip
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | ODD
+YAML = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+KEYS = ("space", "source", "source_sha256", "licence", "notes", "published", "architecture",
+        "values", "columns", "columms")  # fmt: skip
+
+
+@given(top=st.dictionaries(st.sampled_from(KEYS), YAML, max_size=1), index=st.integers(0, 2),
+       rule=st.dictionaries(st.sampled_from(sorted(RULE)) | YAML.filter(is_key), YAML, max_size=2),
+       gone=st.sets(st.sampled_from(sorted(RULE)), max_size=2))  # fmt: skip
+@settings(max_examples=400, deadline=None)
+def test_no_recipe_is_a_traceback(tmp_path_factory, top, index, rule, gone):
+    folder = tmp_path_factory.getbasetemp() / "fuzz"
+    folder.mkdir(exist_ok=True)
+    if not (path := folder / "data.csv").exists():
+        write_csv(frame(), folder)
+    recipe = rules(0)
+    recipe["columns"][index] |= rule
+    for key in gone:
+        recipe["columns"][index].pop(key, None)
+    with suppress(TableError):
+        table = made(path, recipe | top)
+        write_table(table, folder / "toy.h5")
+        assert problems(read_table(folder / "toy.h5"), SPACE) == []
 
 
 # --------------------------------------------------------------------------------- pickles
@@ -340,3 +448,102 @@ def test_json_records_are_read_too(tmp_path):
     path = tmp_path / "data.json"
     path.write_text(json.dumps(frame().to_dict(orient="records")))
     assert len(made(path).architectures) == 24
+
+
+# ------------------------------------------------------------------------------- catalogue
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty folder to work in, with the data folder `data` and the toy among the spaces."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_ARENA_DATA", str(tmp_path / "data"))
+    shipped = catalogue.spaces()
+    monkeypatch.setattr(catalogue, "spaces", lambda: shipped | {"toy": SPACE})
+    return tmp_path
+
+
+def write_recipe(path, recipe=RECIPE):
+    path.write_text(json.dumps({"space": "toy"} | recipe))  # json is yaml
+    return str(path)
+
+
+def test_an_import_says_how_to_run(home, source):
+    name = write_recipe(home / "mine.yaml")
+    made, how = catalogue.make(name, source).splitlines()
+    assert made.startswith(f"{home / 'data/mine.h5'}: 24 architectures: digits (3, 9 epochs)")
+    assert "replaces" not in made
+    assert how == (
+        "run it with: nas-arena run space=toy objective.table=mine dataset.name=digits "
+        '"protocol.schedule=\'3\'" "protocol.report_schedule=\'3\'" "protocol.fidelities=[3]"'
+    )
+    assert (
+        catalogue.make(name, source)
+        .splitlines()[0]
+        .endswith("; it replaces the table of that name")
+    )
+
+
+@pytest.mark.parametrize("schedule", [200, 12])
+def test_the_words_to_run_are_words_of_ours(schedule):
+    """The usual schedule needs no word of the protocol; every word is one the run takes."""
+    known = Schedule(np.array([1, schedule]), np.array([0]), {"valid_error": np.zeros((1, 2, 1))})
+    seconds = replace(known, columns={})
+    schedules = {("cifar100", "9"): seconds, ("cifar100", str(schedule)): known}
+    table = Table({"space": "nb201"}, np.zeros((1, 6), np.int8), schedules)
+    words = shlex.split(" ".join(catalogue._words_to_run("nb201", table)))
+    usual = ["objective.table=nb201", "dataset.name=cifar100"]
+    assert words[:2] == usual
+    if schedule == 200:
+        assert words == usual
+        assert len(plan(words).cells) == 1
+    else:  # the table that ships has no such schedule: nothing else may be wrong
+        with pytest.raises(ConfigError, match=r"^[^;]*schedule '12' is not in [^;]*; it has 200$"):
+            plan(words)
+
+
+def test_a_table_that_cannot_be_searched_has_no_words():
+    assert catalogue._words_to_run("mine", Table({"space": "nb201"}, np.zeros((1, 6)), {})) == []
+
+
+def test_a_dataset_named_as_a_number_is_quoted():
+    assert catalogue._word("dataset.name", "10") == "\"dataset.name='10'\""
+
+
+@pytest.mark.parametrize("name", ["nb201", "nats_tss"])
+def test_a_name_of_ours_is_refused(home, source, name):
+    recipe = write_recipe(home / f"{name}.yaml")
+    with pytest.raises(TableError, match=f"a table of ours, {name}; choose another file name$"):
+        catalogue.make(recipe, source)
+    assert not (home / "data").exists()
+
+
+@pytest.mark.parametrize("space", [["toy"], "mars", None, {"a": 1}])
+def test_an_unknown_space(home, source, space):
+    recipe = write_recipe(home / "mine.yaml", {"space": space})
+    with pytest.raises(TableError, match=r"^space is .*; allowed: nb201, toy$"):
+        catalogue.make(recipe, source)
+
+
+def test_a_data_folder_that_cannot_be_written(home, source):
+    (home / "data").write_text("a file where the folder should be")
+    with pytest.raises(TableError, match=r"data/mine.h5 cannot be written: .*exists"):
+        catalogue.make(write_recipe(home / "mine.yaml"), source)
+
+
+def test_a_damaged_table_does_not_hide_the_others(home, source):
+    for name in "first", "second":
+        catalogue.make(write_recipe(home / f"{name}.yaml"), source)
+    damaged = home / "data/first.h5"
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    (home / "data/gone.h5").symlink_to("nowhere")
+    lines = catalogue.listing().splitlines()
+    text = " ".join(" ".join(lines).split())
+    assert f"first: here, {damaged}" in text
+    assert "is damaged or was changed" in text
+    assert "gone.h5 has no digest" in text
+    start = next(row for row, line in enumerate(lines) if line.startswith("second: here"))
+    assert [line.strip() for line in lines[start + 1 :]] == [
+        "24 architectures: digits (3, 9 epochs)",
+        "MIT",  # and no empty line for the citation that is not given
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import compose
+from bench import cli, compose, parts
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,7 +30,34 @@ def leaderboard(text: str) -> str:
 RUNS = [words[1:] for words in commands(README) if words[0] == "run"]
 
 
+def block(language: str) -> str:
+    """The first block of code of a language in the README."""
+    found = re.search(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def evening(tmp_path, monkeypatch):
+    """An empty working folder but for the experiment that the README shows."""
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/evening.yaml").write_text(block("yaml"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_python_of_the_readme_reads_what_its_experiment_seals(evening, capsys):
+    words = ["experiment=evening", "hydra.searchpath=[file://mine]", "dataset=cifar10"]
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["run", *words, "seeds=2", "figures=false", "budget.limit=40000"])
+    assert not raised.value.code
+    capsys.readouterr()
+    exec(block("python"), {})
+    assert capsys.readouterr().out.count("regularized_evolution-nb201-cifar10") == 2
+
+
 @pytest.mark.parametrize("words", RUNS, ids=" ".join)
+@pytest.mark.usefixtures("evening")
 def test_the_runs_of_the_readme_compose(words):
     assert compose.plan([word for word in words if word != "-m"], multirun="-m" in words).cells
 
@@ -44,7 +71,7 @@ def test_the_readme_has_runs_to_check():
     "group", ["strategy", "space", "dataset", "protocol", "budget", "experiment"]
 )
 def test_every_choice_is_named_in_the_readme(group):
-    assert [name for name in compose.options(group) if f"`{name}`" not in README] == []
+    assert [name for name in parts.options(group) if f"`{name}`" not in README] == []
 
 
 def test_the_readme_shows_the_published_leaderboard():

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bench", "spaces", "strategies")
 HEAVY = {"torch", "torchvision"}
-KNOW_HYDRA = ("bench/cli.py", "bench/compose.py")
+KNOW_HYDRA = ("bench/cli.py", "bench/compose.py", "bench/parts.py")
 
 
 def sources():

@@ -12,7 +12,7 @@ from bench.protocol import Protocol
 OTHER = {
     "name": "other",
     "schedule": "12",
-    "metric": "test_error",
+    "metric": "train_error",
     "fidelities": (1, 3),
     "report_schedule": "12",
     "report": ("test_error",),

@@ -88,7 +88,7 @@ def test_without_an_optimum_the_error_is_drawn(one):
 
 @pytest.mark.parametrize(
     ("runs", "center", "sentence"),
-    [(1, "mean", "One run, which has no band"), (5, "median", "no 95 % order-statistic band")],
+    [(4, "mean", "below 5 runs there is no bootstrap band"), (5, "median", "below 6 runs no 95 %")],
 )
 def test_few_runs_have_no_band_and_say_so(tmp_path, runs, center, sentence):
     run(tmp_path, cell("local_search"), seeds=range(runs))
@@ -160,8 +160,7 @@ def test_many_strategies_are_told_apart(one):
 
 def test_a_report_holds_figures_and_links_them(tmp_path):
     run(tmp_path, cell("random_search"), cell("local_search"))
-    steps = []
-    report = write_report(tmp_path, tmp_path / "out", progress=steps.append)
+    report = write_report(tmp_path, tmp_path / "out")
     slug = "digits-sums-exact-30-evaluations"
     names = [f"{kind}-{slug}.{end}" for kind in ("anytime", "final") for end in ("png", "svg")]
     names += [f"leaderboard.{end}" for end in ("md", "csv", "tex")]
@@ -169,7 +168,6 @@ def test_a_report_holds_figures_and_links_them(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     text = (tmp_path / "out" / "leaderboard.md").read_text()
     assert f"![Anytime curves](anytime-{slug}.png)" in text
-    assert f"wrote anytime-{slug}.png" in steps
     plain = write_report(tmp_path, tmp_path / "plain", figures=False)
     assert "![" not in (tmp_path / "plain" / "leaderboard.md").read_text()
     assert plain.text == report.text
@@ -178,3 +176,67 @@ def test_a_report_holds_figures_and_links_them(tmp_path):
 def test_ticks_are_short():
     ticks = [0.05, 1, 2000, 10_000, 500_000, 2e6]
     assert [_short(tick) for tick in ticks] == ["0.05", "1", "2,000", "10k", "500k", "2M"]
+
+
+def test_figures_of_another_clock_or_center_have_their_own_files(tmp_path):
+    run(tmp_path, cell())
+    out, name = tmp_path / "out", "anytime-digits-sums-exact-30-evaluations"
+    choices = [
+        ({}, name),
+        ({"clock": "evaluations"}, name),  # the budget's
+        ({"center": "median"}, f"{name}-median"),
+        ({"clock": "simulated_seconds"}, f"{name}-by-simulated_seconds"),
+        (
+            {"clock": "simulated_seconds", "center": "median"},
+            f"{name}-by-simulated_seconds-median",
+        ),
+    ]
+    for choice, expected in choices:
+        report = write_report(tmp_path, out, **choice)
+        assert report.files[0].name == f"{expected}.png"
+        assert f"![Anytime curves]({expected}.png)" in (out / "leaderboard.md").read_text()
+    assert {path.stem for path in out.glob("anytime-*.png")} == {name for _, name in choices}
+
+
+@pytest.mark.parametrize(
+    ("clock", "center", "sentence"),
+    [
+        (None, "median", "The rank numbers are by the mean at the budget."),
+        ("simulated_seconds", "median", "The rank numbers are by the mean at the budget."),
+        ("simulated_seconds", "mean", "The rank numbers are at the budget."),
+        (None, "mean", None),
+    ],
+)
+def test_a_caption_says_what_the_rank_numbers_follow(tmp_path, clock, center, sentence):
+    run(tmp_path, cell())
+    (one,) = write_report(tmp_path, tmp_path / "out", clock=clock, figures=False).boards
+    caption = anytime(one, clock, center).get_supxlabel().replace("\n", " ")
+    assert sentence in caption if sentence else "rank numbers" not in caption
+    unranked = replace(one, rows=tuple(replace(row, rank=None) for row in one.rows))
+    caption = anytime(unranked, clock, center).get_supxlabel().replace("\n", " ")
+    assert "rank numbers" not in caption
+    assert "Ranks are withheld: see the leaderboard." in caption
+
+
+def test_stale_figures_are_removed_and_nothing_else(tmp_path):
+    run(tmp_path, cell())
+    out, slug = tmp_path / "out", "digits-sums-exact-30-evaluations"
+    out.mkdir()
+    stale = [
+        f"anytime-{slug}-abc123.png",
+        f"final-{slug}-abc123.svg",
+        "anytime-digits-sums-exact-10-evaluations.svg",
+        "anytime-digits-sums-exact-10-evaluations-by-epochs-median.png",
+        "final-digits-sums-exact-1e-06-simulated_seconds.png",
+    ]
+    kept = [
+        f"anytime-{slug}-by-wall_seconds.png",  # as of an earlier report with this clock
+        f"anytime-{slug}-median.svg",
+        "final-draft.png",  # none of ours
+        "final-10-evaluations.txt",
+    ]
+    for name in (*stale, *kept):
+        (out / name).touch()
+    report = write_report(tmp_path, out)
+    written = [path.name for path in report.files]
+    assert sorted(path.name for path in out.iterdir()) == sorted(kept + written)

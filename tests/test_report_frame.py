@@ -1,6 +1,7 @@
 """From sealed cells to comparisons, on a small space with exact errors."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
@@ -10,6 +11,7 @@ import pytest
 from bench.protocol import Protocol
 from bench.report import ReportError, write_report
 from bench.report.frame import (
+    REMEDY,
     Grid,
     absent,
     compare,
@@ -19,10 +21,12 @@ from bench.report.frame import (
     spans,
     take,
 )
+from bench.report.leaderboard import board, heading
+from bench.report.tables import to_text
 from bench.run import Cell, execute
 from bench.search import Budget, Evaluation, Objective
 from bench.space import Space
-from bench.store import StoreError
+from bench.store import StoreError, open_cell
 from strategies.local_search import LocalSearch
 from strategies.random_search import RandomSearch
 from strategies.regularized_evolution import RegularizedEvolution
@@ -224,11 +228,11 @@ def test_absent_names_cells_and_seeds(tmp_path):
     (folder,) = run(tmp_path, cell(), seeds=range(3))
     expected = {folder.name: range(6), "never-run-1": range(2)}
     assert absent(tmp_path, [], expected) == {
-        folder.name: f"{folder.name}: seeds 3-5 are not sealed",
-        "never-run-1": "never-run-1: no seed of 0-1 is sealed",
+        folder.name: f"{folder.name}: seeds 3-5 are not sealed; {REMEDY}",
+        "never-run-1": f"never-run-1: no seed of 0-1 is sealed; {REMEDY}",
     }
     assert absent(tmp_path, [folder.name], {folder.name: range(3)}) == {}
-    assert absent(tmp_path, ["nothing"], {}) == {"nothing": "nothing: no seed is sealed"}
+    assert absent(tmp_path, ["nothing"], {}) == {"nothing": f"nothing: no seed is sealed; {REMEDY}"}
 
 
 def test_spans():
@@ -282,3 +286,70 @@ def test_nothing_sealed_is_one_sentence(tmp_path):
 def test_unknown_choices_are_refused(tmp_path, choice, sentence):
     with pytest.raises(ReportError, match=sentence):
         write_report(tmp_path, tmp_path / "out", **choice)
+
+
+def test_what_is_missing_says_how_to_get_rid_of_it():
+    assert REMEDY == "run it, or delete the grid that expects it"
+
+
+def test_a_cell_that_was_begun_is_missing_only_where_it_belongs(tmp_path):
+    """Its folder is named like those of both comparisons; its description tells them apart."""
+    run(tmp_path, cell("random_search"), cell("random_search", workers=4))
+    begun = cell("local_search", workers=4)
+    folder = begun.folder(tmp_path)
+    expected = {folder.name: range(8)}
+    told = (f"{folder.name}: no seed of 0-7 is sealed; {REMEDY}",)
+
+    def missing():
+        report = write_report(tmp_path, tmp_path / "out", expected=expected, figures=False)
+        assert report.missing == told
+        return [one.comparison.missing for one in report.boards]
+
+    assert missing() == [told, told]  # by the name alone
+    open_cell(folder, begun.describe())
+    assert missing() == [(), told]
+
+
+def test_a_begun_cell_of_no_comparison_is_told_apart_from_all(tmp_path):
+    run(tmp_path, cell("random_search"))
+    begun = cell("local_search", workers=4)
+    open_cell(begun.folder(tmp_path), begun.describe())
+    expected = {begun.folder(tmp_path).name: range(8)}
+    report = write_report(tmp_path, tmp_path / "out", expected=expected, figures=False)
+    assert report.boards[0].rows[0].rank == 1
+    assert "no seed of 0-7 is sealed" in report.text
+
+
+def test_an_edited_description_of_a_begun_cell_is_refused(tmp_path):
+    run(tmp_path, cell("random_search"))
+    begun = cell("local_search")
+    folder = begun.folder(tmp_path)
+    open_cell(folder, begun.describe() | {"workers": 4})
+    with pytest.raises(StoreError, match="has changed since the folder was named"):
+        write_report(tmp_path, tmp_path / "out", expected={folder.name: [0]}, figures=False)
+
+
+def test_equal_headings_are_told_apart_and_others_left_alone(tmp_path):
+    drop = replace(PROTOCOL, name="exact+overshoot=keep_last", overshoot="keep_last")
+    others = [
+        replace(cell(), names=dict(cell().names, objective="table other")),
+        replace(cell(), config=dict(cell().config, objective="quiet")),
+    ]
+    run(tmp_path, cell(), cell(protocol=drop), cell(limit=10), *others)
+    found = compared(tmp_path)
+    plain, digest = "digits · sums · 30 evaluations", "ab" * 6
+    heads = [heading(one) for one in found]
+    twins = [one for one in found if one.protocol == PROTOCOL and one.budget.limit == 30]
+    named = f"{plain} · exact · table other ({digest})"
+    unnamed = {
+        f"{plain} · exact · {digest} · {one.slug}" for one in twins if one.objective == digest
+    }
+    assert len(set(heads)) == len(heads) == 5
+    assert set(heads) == {
+        "digits · sums · 10 evaluations",
+        f"{plain} · exact+overshoot=keep_last",
+        named,
+        *unnamed,
+    }
+    for one in found:
+        assert heading(one) in to_text(board(one)).splitlines()

@@ -11,8 +11,8 @@ import pytest
 from test_report_frame import PROTOCOL, cell, compared, run
 
 from bench.report import write_report
-from bench.report.frame import Comparison
-from bench.report.leaderboard import board, clean, metric_label
+from bench.report.frame import REMEDY, Comparison
+from bench.report.leaderboard import board, clean, metric_label, notes
 from bench.report.statistics import mean_band
 from bench.report.tables import tex_escape, to_csv, to_markdown, to_tex, to_text
 
@@ -116,7 +116,7 @@ def test_missing_seeds_are_listed_and_ranks_withheld(tmp_path):
     expected = grid(a, b, seeds=range(6))
     report = write_report(tmp_path, tmp_path / "out", expected=expected, figures=False)
     (one,) = report.boards
-    assert report.missing == tuple(f"{x.name}: seeds 4-5 are not sealed" for x in (b, a))
+    assert report.missing == tuple(f"{x.name}: seeds 4-5 are not sealed; {REMEDY}" for x in (b, a))
     assert [row.rank for row in one.rows] == [None, None]
     assert "–  local_search" in report.text
     for text in (report.text, (tmp_path / "out" / "leaderboard.md").read_text()):
@@ -134,7 +134,7 @@ def test_a_missing_cell_withholds_the_ranks_where_it_belongs(tmp_path):
         (10, 1),
         (30, None),
     ]
-    assert f"{absent}: no seed of 0-7 is sealed" in report.boards[1].remarks
+    assert f"{absent}: no seed of 0-7 is sealed; {REMEDY}" in report.boards[1].remarks
 
 
 def test_what_is_missing_elsewhere_is_told_too(tmp_path):
@@ -142,7 +142,7 @@ def test_what_is_missing_elsewhere_is_told_too(tmp_path):
     report = write_report(
         tmp_path, tmp_path / "out", expected={"rs-other-set-p-9-epochs-ff": [0]}, figures=False
     )
-    assert report.text.endswith("rs-other-set-p-9-epochs-ff: no seed of 0 is sealed")
+    assert report.text.endswith(f"rs-other-set-p-9-epochs-ff: no seed of 0 is sealed; {REMEDY}")
     assert "## Missing" in (tmp_path / "out" / "leaderboard.md").read_text()
     assert report.boards[0].rows[0].rank == 1
 
@@ -154,7 +154,7 @@ def test_all_sealed_cells_are_held_against_all_grids(tmp_path):
         f'{{"name": "g", "seeds": [0, 5], "cells": ["{folder.name}"]}}'
     )
     report = write_report(tmp_path, tmp_path / "out", figures=False)
-    assert report.missing == (f"{folder.name}: seeds 3-4 are not sealed",)
+    assert report.missing == (f"{folder.name}: seeds 3-4 are not sealed; {REMEDY}",)
 
 
 def test_a_grid_is_reported_alone(tmp_path):
@@ -229,6 +229,16 @@ def test_tex_escapes_and_is_a_booktabs_table(comparison):
     assert r"local\_search" in text
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert r"validation error \%" in text
+    (row,) = [line for line in text.splitlines() if r"local\_search" in line]
+    assert row.startswith(r"1 & local\_search & 8 & ")
+    assert "{" not in row
+
+
+def test_the_tex_file_says_first_what_it_needs(tmp_path):
+    run(tmp_path, cell())
+    write_report(tmp_path, tmp_path / "out", figures=False)
+    lines = (tmp_path / "out" / "leaderboard.tex").read_text().splitlines()
+    assert lines[:2] == [r"% needs \usepackage{booktabs}", r"\begin{table}"]
 
 
 def test_a_report_without_figures_loads_numpy_alone(tmp_path):
@@ -244,3 +254,72 @@ def test_a_report_without_figures_loads_numpy_alone(tmp_path):
             [sys.executable, "-c", script, figures], capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith(loaded)
+
+
+def test_runs_that_max_trials_stopped_are_told_and_not_ranked(tmp_path):
+    brief = replace(PROTOCOL, name="brief", max_trials=20)
+    run(tmp_path, cell(protocol=brief), cell("local_search", protocol=brief), seeds=range(6))
+    one = board(compared(tmp_path)[0])
+    assert [row.rank for row in one.rows] == [None, None]
+    assert one.remarks == (
+        "ranks are withheld: not every run could spend its budget",
+        *(
+            f"{label}: 6 of 6 runs stopped at max_trials (20), before the budget was spent"
+            for label in ("local_search", "random_search")
+        ),
+    )
+
+
+def test_max_trials_counts_only_the_runs_that_it_stopped(tmp_path):
+    """Trials take 10 to 13 seconds: few runs fit ten into 112.5, and others get no further."""
+    brief = replace(PROTOCOL, name="brief", max_trials=10)
+    run(tmp_path, cell(protocol=brief, clock="simulated_seconds", limit=112.5), seeds=range(50))
+    (comparison,) = compared(tmp_path)
+    lengths = np.diff(comparison.cells[0].starts)
+    stopped = int((lengths == 10).sum())
+    assert 0 < stopped < 50
+    assert f"random_search: {stopped} of 50 runs stopped at" in " ".join(board(comparison).remarks)
+
+
+def test_a_budget_of_max_trials_stops_nothing_early(tmp_path):
+    run(tmp_path, cell(protocol=replace(PROTOCOL, name="even", max_trials=30)))
+    one = board(compared(tmp_path)[0])
+    assert (one.rows[0].rank, one.remarks) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("overhead", "clock", "measured"),
+    [
+        ("free", "simulated_seconds", False),
+        ("charged", "simulated_seconds", True),
+        ("free", "wall_seconds", True),
+    ],
+)
+def test_a_measured_clock_is_remarked(tmp_path, overhead, clock, measured):
+    protocol = replace(PROTOCOL, name="timed", overhead=overhead)
+    limit = 0.02 if clock == "wall_seconds" else 200
+    run(tmp_path, cell(protocol=protocol, clock=clock, limit=limit), seeds=range(2))
+    one = board(compared(tmp_path)[0])
+    sentence = "a measured clock decides: these runs cannot be repeated exactly"
+    assert (sentence in one.remarks) == measured
+
+
+@pytest.mark.parametrize(("runs", "spread"), [(1, False), (4, True)])
+def test_few_runs_show_no_interval_and_one_no_deviation(tmp_path, runs, spread):
+    run(tmp_path, cell(), seeds=range(runs))
+    one = board(compared(tmp_path)[0])
+    (row,) = [line for line in to_markdown(one).splitlines() if line.startswith("| 1 ")]
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[4].endswith(" ± –") != spread
+    assert cells[5] == "–"
+    (record,) = csv.DictReader(io.StringIO(to_csv([one])))
+    assert record["ci95_low_percent"] == record["ci95_high_percent"] == ""
+    assert (record["valid_error_sd_percent"] != "") == spread
+
+
+def test_notes_name_the_objective_the_interval_and_the_order(tmp_path):
+    named = replace(cell(), names=dict(cell().names, objective="table nb201"))
+    run(tmp_path, named)
+    (note,) = notes(board(compared(tmp_path)[0]))
+    assert " · objective table nb201 (abababababab) · " in note
+    assert "95 % expanded-percentile bootstrap interval of the mean; ranks are by the mean" in note

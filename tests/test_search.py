@@ -154,8 +154,12 @@ def test_promotion(rule, cost):
 def test_a_repeat_or_a_step_back_is_trained_anew():
     script = Script((A, 9), (A, 9), (A, 27), (A, 9), (A, 27))
     trials = go(script, Priced(), 5, fidelities=(9, 27))
-    # The last promotion goes on from the newest training, which stands at 9.
-    assert np.diff(readings(trials, "epochs"), prepend=0).tolist() == [9, 9, 18, 9, 18]
+    assert np.diff(readings(trials, "epochs"), prepend=0).tolist() == [9, 9, 18, 9, 27]
+
+
+def test_a_step_back_is_no_loss():
+    trials = go(Script((A, 27), (A, 9), (A, 81)), Priced(), 3, fidelities=(9, 27, 81))
+    assert np.diff(readings(trials, "epochs"), prepend=0).tolist() == [27, 9, 54]
 
 
 def test_others_progress_is_no_promotion():

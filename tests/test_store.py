@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +298,32 @@ def test_the_strays_of_a_killed_process_are_removed(tmp_path):
 def test_a_shard_is_ordered_by_its_seeds():
     shards = [Shard(25, 49, "a", Path("x")), Shard(0, 24, "b", Path("y"))]
     assert sorted(shards)[0].first == 0
+
+
+def test_a_lock_removed_while_one_waits_does_not_let_two_in(tmp_path):
+    """One holds, one waits, and one comes after the holder removed the file."""
+    inside, most = [], []
+    started = threading.Barrier(3)
+
+    def work(delay):
+        started.wait()
+        time.sleep(delay)
+        with lock(tmp_path, range(10), wait=True) as ours:
+            assert ours
+            inside.append(delay)
+            most.append(len(inside))
+            time.sleep(0.05)
+            inside.remove(delay)
+
+    threads = [threading.Thread(target=work, args=(delay,)) for delay in (0, 0.02, 0.055)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
+    assert names(tmp_path) == []
+
+
+def test_objects_are_not_sealed(tmp_path):
+    with pytest.raises(StoreError, match="column seed holds objects"):
+        seal(tmp_path, range(1), {**TRIALS, "seed": np.array([10**30])}, MEASURED)

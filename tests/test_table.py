@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,50 @@ def test_a_write_that_fails_leaves_the_old_table(path, monkeypatch):
     assert path.read_bytes() == before
     assert sorted(file.name for file in path.parent.iterdir()) == ["toy.h5", "toy.h5.sha256"]
     assert equal(read_table(path), small_table())
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "os.replace"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_write_that_fails_late_leaves_table_and_digest(path, monkeypatch, call, nth):
+    module, name = call.split(".")
+    real, calls = getattr(os, name), []
+
+    def fails_once(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == nth:
+            raise OSError(5, "Input/output error")
+        return real(*args, **kwargs)
+
+    before = path.read_bytes(), digest_file(path).read_bytes()
+    monkeypatch.setattr(f"{module}.{name}", fails_once)
+    with pytest.raises(OSError, match="Input/output"):
+        write_table(small_table(np.ones((24, 2, 2))), path)
+    monkeypatch.undo()
+    assert (path.read_bytes(), digest_file(path).read_bytes()) == before
+    assert sorted(file.name for file in path.parent.iterdir()) == ["toy.h5", "toy.h5.sha256"]
+
+
+def test_a_first_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fails(new, old):
+        if str(old).endswith(".h5"):
+            raise OSError(5, "Input/output error")
+        return Path(new).rename(old)
+
+    monkeypatch.setattr("os.replace", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        write_table(small_table(), tmp_path / "toy.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_both_files_are_flushed_before_either_is_renamed(path, monkeypatch):
+    calls = []
+    for name in "fsync", "replace":
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            f"os.{name}", lambda *args, n=name, r=real: (calls.append(n), r(*args))[1]
+        )
+    write_table(small_table(), path)
+    assert calls == ["fsync", "fsync", "replace", "replace"]
 
 
 def flip_a_byte(path):

@@ -1,11 +1,13 @@
 """Runs -> frame -> curves -> statistics -> leaderboards and figures."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from bench.report.frame import absent, compare, expect, read_cell_runs, read_grids
+from bench.report.frame import absent, compare, describe, expect, read_cell_runs, read_grids
 from bench.report.leaderboard import Board, board
 from bench.report.tables import to_csv, to_markdown, to_tex, to_text
 from bench.search import CLOCKS
@@ -37,9 +39,10 @@ def write_report(
     clock: str | None = None,
     center: Literal["mean", "median"] = "mean",
     figures: bool = True,
-    progress: Callable[[str], object] = lambda done: None,
 ) -> Report:
     """Compare what is sealed; write leaderboards and, if asked for, figures into `out`.
+
+    Figures there of comparisons that are no longer reported are removed.
 
     Args:
         folders: cells to report on, names under `runs`; None: all that are sealed.
@@ -47,7 +50,6 @@ def write_report(
             rank is given. With `folders`, only these seeds are read. None: what the manifests
             of grids promise if all cells are reported, else nothing.
         clock: of the anytime figures; None: the budget's.
-        progress: called with what has just been read or written.
 
     Raises:
         ReportError: nothing is sealed, or `clock` or `center` is none of ours.
@@ -70,8 +72,10 @@ def write_report(
             continue
         seeds = None if asked is None else expected.get(folder)
         cells.append(read_cell_runs(path, seeds=seeds, clocks=() if clock is None else (clock,)))
-        progress(f"read {folder}")
-    boards = [board(comparison) for comparison in compare(cells, lacking)]
+    runs = results / "runs"
+    begun = [folder for folder in lacking if (runs / folder / "cell.json").exists()]
+    described = {folder: describe(runs / folder) for folder in begun}
+    boards = [board(comparison) for comparison in compare(cells, lacking, described)]
     if not boards:
         raise ReportError(f"nothing is sealed in {results / 'runs'}; `nas-arena run` fills it")
     out.mkdir(parents=True, exist_ok=True)
@@ -80,34 +84,57 @@ def write_report(
     def write(name: str, data: bytes) -> None:
         write_whole(out / name, data)
         files.append(out / name)
-        progress(f"wrote {name}")
 
+    _remove_stale(out, [one for one in boards if one.rows])
     if figures:
         from bench.report.figures import anytime, draw, final  # seaborn takes seconds to import
 
         for one in boards:
             if one.rows:
-                slug = one.comparison.slug
-                drawings = {"anytime": anytime(one, clock, center), "final": final(one)}
+                drawings = {
+                    _anytime_name(one, clock, center): anytime(one, clock, center),
+                    f"final-{one.comparison.slug}": final(one),
+                }
                 for name, figure in drawings.items():
-                    write(f"{name}-{slug}.png", draw(figure, "png"))
-                    write(f"{name}-{slug}.svg", draw(figure, "svg"))
+                    write(f"{name}.png", draw(figure, "png"))
+                    write(f"{name}.svg", draw(figure, "svg"))
     missing = tuple(lacking.values())
     elsewhere = _not_in(boards, missing)
     markdown = ["# Leaderboards"]
     for one in boards:
         markdown.append(to_markdown(one))
         if figures and one.rows:
-            slug = one.comparison.slug
-            markdown.append(f"![Anytime curves](anytime-{slug}.png)")
-            markdown.append(f"![Final values](final-{slug}.png)")
+            markdown.append(f"![Anytime curves]({_anytime_name(one, clock, center)}.png)")
+            markdown.append(f"![Final values](final-{one.comparison.slug}.png)")
     if elsewhere:
         markdown.append("\n".join(["## Missing", "", *(f"- {line}" for line in elsewhere)]))
     write("leaderboard.md", ("\n\n".join(markdown) + "\n").encode())
     write("leaderboard.csv", to_csv(boards).encode())
-    write("leaderboard.tex", ("\n\n".join(filter(None, map(to_tex, boards))) + "\n").encode())
+    tables = "\n\n".join(filter(None, map(to_tex, boards)))
+    write("leaderboard.tex", f"% needs \\usepackage{{booktabs}}\n{tables}\n".encode())
     text = "\n\n".join([*map(to_text, boards), *(["\n".join(elsewhere)] if elsewhere else [])])
     return Report(tuple(boards), text, missing, out, tuple(files))
+
+
+def _anytime_name(one: Board, clock: str | None, center: str) -> str:
+    """The figure's file, without its ending: one for each clock and center."""
+    by = f"-by-{clock}" if clock not in (None, one.comparison.budget.clock) else ""
+    return f"anytime-{one.comparison.slug}{by}{'-median' * (center == 'median')}"
+
+
+def _remove_stale(out: Path, boards: Sequence[Board]) -> None:
+    """Remove figures of comparisons that none of the boards shows; other clocks' stay.
+
+    `out` may be a folder that holds more than ours: what is not named as we name figures stays.
+    """
+    ours = re.compile(
+        rf"(anytime|final)-.+-({'|'.join(CLOCKS)})(-[0-9a-f]{{6}})?(-median)?\.(png|svg)"
+    )
+    kept = {f"final-{one.comparison.slug}" for one in boards}
+    kept |= {_anytime_name(*which) for which in product(boards, CLOCKS, ("mean", "median"))}
+    for path in sorted(out.iterdir()):
+        if ours.fullmatch(path.name) and path.stem not in kept:
+            path.unlink()
 
 
 def _not_in(boards: Sequence[Board], missing: Sequence[str]) -> list[str]:

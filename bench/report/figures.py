@@ -30,7 +30,7 @@ from bench.report.leaderboard import (
     metric_label,
     provenance,
 )
-from bench.report.statistics import mean_band, median_band
+from bench.report.statistics import FEWEST, mean_band, median_band
 
 Center = Literal["mean", "median"]
 
@@ -118,7 +118,8 @@ def anytime(of: Board, clock: str | None = None, center: Center = "mean") -> Fig
         _mark_ends(axes, of.rows)
         band = _band_words(center, len(comparison.seeds))
         floor = f"Values below {FLOOR:g} are drawn at {FLOOR:g}." if clipped else ""
-        _caption(figure, of, f"{band} of the incumbent's {words}.", floor)
+        ranked = _rank_words(of, clock, center)
+        _caption(figure, of, f"{band} of the incumbent's {words}.", floor, ranked)
     return figure
 
 
@@ -239,7 +240,11 @@ def _short(value: float) -> str:
 
 def _band_words(center: Center, runs: int) -> str:
     if center == "mean":
-        return "Mean and 95 % bootstrap band" if runs > 1 else "One run, which has no band,"
+        return (
+            "Mean and 95 % bootstrap band"
+            if runs >= FEWEST
+            else f"Mean (below {FEWEST} runs there is no bootstrap band)"
+        )
     return (
         "Median and 95 % order-statistic band"
         if runs > 5
@@ -247,8 +252,21 @@ def _band_words(center: Center, runs: int) -> str:
     )
 
 
+def _rank_words(of: Board, clock: str, center: Center) -> str:
+    """Which order the rank numbers follow, where the lines may end in another."""
+    if any(row.rank is None for row in of.rows):
+        return ""
+    if center == "median":
+        return "The rank numbers are by the mean at the budget."
+    return "" if clock == of.comparison.budget.clock else "The rank numbers are at the budget."
+
+
 def _caption(figure: Figure, of: Board, *sentences: str) -> None:
-    withheld = of.comparison.missing and "Runs are missing: see the leaderboard."
+    withheld = ""
+    if of.comparison.missing:
+        withheld = "Runs are missing: see the leaderboard."
+    elif any(row.rank is None for row in of.rows):
+        withheld = "Ranks are withheld: see the leaderboard."
     first = provenance(of.comparison)
-    text = " ".join(filter(None, (first[0].upper() + first[1:] + ".", *sentences, withheld or "")))
+    text = " ".join(filter(None, (first[0].upper() + first[1:] + ".", *sentences, withheld)))
     figure.supxlabel(fill(clean(text), 118), x=0.01, ha="left", fontsize=8, color="0.35")

@@ -6,7 +6,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,8 @@ from bench.store import (
     read_trials,
     sealed,
 )
+
+REMEDY = "run it, or delete the grid that expects it"
 
 Seeds = NDArray[np.int64]
 MEASURED = ("wall_seconds",)  # clocks that stand beside the trials, not in them
@@ -59,6 +63,8 @@ class Comparison:
     budget: Budget
     workers: int
     objective_digest: str
+    objective: str
+    """Its name, where it has one, and digest: `table nb201 (9e3fc1cc6605)`."""
     optimum: Mapping[str, float]
     """The lowest value of each reported metric, where it is known."""
     labels: tuple[str, ...]
@@ -68,6 +74,8 @@ class Comparison:
     """A sentence for every cell with sealed seeds that the others lack."""
     missing: tuple[str, ...]
     """A sentence for everything that was expected here and is not sealed; then none is ranked."""
+    apart: tuple[str, ...] = ()
+    """What a heading adds where another comparison of the report has the same."""
 
 
 class Grid(NamedTuple):
@@ -119,6 +127,19 @@ def spans(seeds: Iterable[int]) -> str:
     return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in found)
 
 
+def describe(folder: Path) -> dict[str, Any]:
+    """What a cell is, by its `cell.json`, which is written before its first run.
+
+    Raises:
+        StoreError: the file is damaged, or has changed since the folder was named for it.
+    """
+    cell = read_cell(folder)
+    key = hashlib.sha256(canonical_json(cell).encode()).hexdigest()[:12]
+    if not folder.name.endswith(f"-{key}"):
+        raise StoreError(f"{folder / 'cell.json'} has changed since the folder was named for it")
+    return cell
+
+
 def read_cell_runs(
     folder: Path, *, seeds: Collection[int] | None = None, clocks: Collection[str] = ()
 ) -> CellRuns:
@@ -130,10 +151,7 @@ def read_cell_runs(
     Raises:
         StoreError: a file has changed since it was sealed, or contradicts another.
     """
-    cell = read_cell(folder)
-    key = hashlib.sha256(canonical_json(cell).encode()).hexdigest()[:12]
-    if not folder.name.endswith(f"-{key}"):
-        raise StoreError(f"{folder / 'cell.json'} has changed since the folder was named for it")
+    cell = describe(folder)
     stored = dict(cell["protocol"])
     digest = stored.pop("digest")
     try:
@@ -208,35 +226,58 @@ def absent(
         lacking = set(expected.get(folder, ())) - there
         if not there:
             promised = f" of {spans(lacking)}" if lacking else ""
-            sentences[folder] = f"{folder}: no seed{promised} is sealed"
+            sentences[folder] = f"{folder}: no seed{promised} is sealed; {REMEDY}"
         elif lacking:
-            sentences[folder] = f"{folder}: seeds {spans(lacking)} are not sealed"
+            sentences[folder] = f"{folder}: seeds {spans(lacking)} are not sealed; {REMEDY}"
     return sentences
 
 
-def compare(cells: Iterable[CellRuns], lacking: Mapping[str, str]) -> list[Comparison]:
+def compare(
+    cells: Iterable[CellRuns],
+    lacking: Mapping[str, str],
+    described: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[Comparison]:
     """Put cells that share everything but the strategy side by side, in a fixed order.
 
     Args:
-        lacking: sentences on what is missing, by folder. A cell without a sealed seed is told
-            by the name of its folder, which holds no settings: it counts in every comparison
-            of its space, dataset, protocol and budget.
+        lacking: sentences on what is missing, by folder.
+        described: what cells in `lacking` are, by folder, where that is known. Else a cell
+            without a sealed seed is told by the name of its folder, which holds no settings:
+            it counts in every comparison of its space, dataset, protocol and budget.
     """
+    homes = {folder: _comparison_key(cell) for folder, cell in described.items()}
     groups: dict[str, list[CellRuns]] = {}
     for runs in cells:
         if len(runs.seeds):
-            groups.setdefault(canonical_json(_without_strategy(runs.cell)), []).append(runs)
+            groups.setdefault(_comparison_key(runs.cell), []).append(runs)
     keyed = sorted(groups.items(), key=lambda item: (*_order(item[1][0]), item[0]))
     plain = [_slug(members[0]) for _, members in keyed]
     comparisons = []
     for slug, (key, members) in zip(plain, keyed, strict=True):
         digest = hashlib.sha256(key.encode()).hexdigest()[:6]
         unique = slug if plain.count(slug) == 1 else f"{slug}-{digest}"
-        comparisons.append(_comparison(unique, members, lacking))
+        elsewhere = {folder for folder, home in homes.items() if home != key}
+        here = {name: said for name, said in lacking.items() if name not in elsewhere}
+        comparisons.append(_comparison(unique, members, here, {*homes} - elsewhere))
+    return _told_apart(comparisons)
+
+
+def _told_apart(comparisons: list[Comparison]) -> list[Comparison]:
+    """Add to headings that would be equal: the protocol, then the objective, then the slug."""
+    shown = attrgetter("space", "dataset", "budget", "workers", "apart")
+    for more in map(attrgetter, ("protocol.name", "objective", "slug")):
+        heads = [shown(one) for one in comparisons]
+        comparisons = [
+            one if heads.count(head) == 1 else replace(one, apart=(*one.apart, more(one)))
+            for one, head in zip(comparisons, heads, strict=True)
+        ]
     return comparisons
 
 
-def _comparison(slug: str, members: Sequence[CellRuns], lacking: Mapping[str, str]) -> Comparison:
+def _comparison(
+    slug: str, members: Sequence[CellRuns], lacking: Mapping[str, str], known: Collection[str]
+) -> Comparison:
+    """Those of the folders in `lacking` belong here that are `known` to, or are named alike."""
     labelled = sorted(zip(_labels(members), members, strict=True), key=lambda pair: pair[0])
     labels = tuple(label for label, _ in labelled)
     cells = [runs for _, runs in labelled]
@@ -246,8 +287,10 @@ def _comparison(slug: str, members: Sequence[CellRuns], lacking: Mapping[str, st
         for label, runs in labelled
         if len(more := np.setdiff1d(runs.seeds, shared))
     ]
-    first, folders = cells[0], {runs.folder for runs in cells}
+    first, folders = cells[0], {*known, *(runs.folder for runs in cells)}
     names = first.cell["names"]
+    digest = first.cell["objective_digest"][:12]
+    called = names.get("objective")
     tail = "-".join(("", *(names[p] for p in ("space", "dataset", "protocol")), _limit(first)))
     return Comparison(
         slug=slug,
@@ -257,6 +300,7 @@ def _comparison(slug: str, members: Sequence[CellRuns], lacking: Mapping[str, st
         budget=first.budget,
         workers=first.cell["workers"],
         objective_digest=first.cell["objective_digest"],
+        objective=f"{called} ({digest})" if called else digest,
         optimum=first.cell["optimum"],
         labels=labels,
         cells=tuple(take(runs, shared) for runs in cells),
@@ -277,6 +321,11 @@ def _without_strategy(cell: Mapping[str, Any]) -> dict[str, Any]:
         else content
         for part, content in cell.items()
     }
+
+
+def _comparison_key(cell: Mapping[str, Any]) -> str:
+    """Equal for cells that may stand side by side."""
+    return canonical_json(_without_strategy(cell))
 
 
 def _limit(runs: CellRuns) -> str:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.report.curves import read_out
-from bench.report.frame import CellRuns, Comparison, spans
+from bench.report.frame import MEASURED, CellRuns, Comparison, spans
 from bench.report.statistics import Floats, mean, mean_band, ranks
 
 EXPLANATION = (
     "± is the population standard deviation over runs; "
-    "CI is a 95 % percentile-bootstrap interval of the mean"
+    "CI is a 95 % expanded-percentile bootstrap interval of the mean; ranks are by the mean"
 )
 
 
@@ -20,7 +20,7 @@ class Row:
     """The final values of one strategy."""
 
     rank: int | None
-    """By the mean of the primary metric; None where something is missing."""
+    """By the mean of the primary metric; None where something is missing or was cut short."""
     label: str
     runs: CellRuns
     finals: dict[str, Floats]
@@ -38,7 +38,7 @@ class Board:
     comparison: Comparison
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
-    """What the reader must know: missing and left-out seeds, unknown values."""
+    """What the reader must know: missing and left-out seeds, runs cut short, unknown values."""
 
 
 def board(comparison: Comparison) -> Board:
@@ -50,6 +50,8 @@ def board(comparison: Comparison) -> Board:
     if not len(comparison.seeds):
         return Board(comparison, (), (*remarks, "no seed is shared by all strategies"))
     protocol, budget = comparison.protocol, comparison.budget
+    if budget.clock in MEASURED or protocol.overhead == "charged":
+        remarks.append("a measured clock decides: these runs cannot be repeated exactly")
     primary = protocol.report[0]
     rows = []
     for label, runs in zip(comparison.labels, comparison.cells, strict=True):
@@ -68,15 +70,36 @@ def board(comparison: Comparison) -> Board:
         for metric in protocol.report
         if np.isnan(row.finals[metric]).any()
     ]
-    withheld = bool(comparison.missing) or bool(np.isnan(means).any())
-    if withheld:
+    stopped = _stopped(comparison)
+    incomplete = bool(comparison.missing) or bool(np.isnan(means).any())
+    if incomplete:
         remarks.append("ranks are withheld until nothing is missing")
+    elif stopped:
+        remarks.append("ranks are withheld: not every run could spend its budget")
+    withheld = incomplete or bool(stopped)
     ranked = sorted(zip(ranks(means), rows, strict=True), key=lambda pair: pair[0])
     return Board(
         comparison,
         tuple(replace(row, rank=None if withheld else rank) for rank, row in ranked),
-        (*remarks, *unknown),
+        (*remarks, *stopped, *unknown),
     )
+
+
+def _stopped(comparison: Comparison) -> list[str]:
+    """A sentence for every strategy with runs that `max_trials` ended, and not the budget.
+
+    A run whose last trial reached the budget ended there, whatever it counted.
+    """
+    most, budget = comparison.protocol.max_trials, comparison.budget
+    sentences = []
+    for label, runs in zip(comparison.labels, comparison.cells, strict=True):
+        spent = runs.clocks[budget.clock][runs.starts[1:] - 1] >= budget.limit
+        if count := int(((np.diff(runs.starts) >= most) & ~spent).sum()):
+            sentences.append(
+                f"{label}: {count} of {len(runs.seeds)} runs stopped at max_trials "
+                f"({most:,}), before the budget was spent"
+            )
+    return sentences
 
 
 def metric_label(metric: str) -> str:
@@ -92,12 +115,12 @@ def clock_label(clock: str, amount: float | None = None) -> str:
 
 
 def heading(comparison: Comparison) -> str:
-    """Space, dataset and budget."""
+    """Space, dataset and budget, and what tells it from a twin in the same report."""
     budget = comparison.budget
     parts = [comparison.space, comparison.dataset, clock_label(budget.clock, budget.limit)]
     if comparison.workers > 1:
         parts.append(f"{comparison.workers} workers")
-    return " · ".join(parts)
+    return " · ".join((*parts, *comparison.apart))
 
 
 def provenance(comparison: Comparison) -> str:
@@ -112,8 +135,8 @@ def provenance(comparison: Comparison) -> str:
 
 def notes(of: Board) -> list[str]:
     """The lines under a table."""
-    objective = of.comparison.objective_digest[:12]
-    line = f"{provenance(of.comparison)} · objective {objective} · {EXPLANATION}."
+    objective = f"objective {of.comparison.objective}"
+    line = f"{provenance(of.comparison)} · {objective} · {EXPLANATION}."
     return [line[0].upper() + line[1:], *of.remarks]
 
 

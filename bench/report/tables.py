@@ -28,7 +28,7 @@ def _cells(of: Board) -> tuple[list[str], list[list[str]]]:
     for row in of.rows:
         means = {metric: mean(row.finals[metric]) for metric in metrics}
         cells = [str(row.rank or UNKNOWN), row.label, str(len(row.runs.seeds))]
-        cells += [_spread(row.finals[metrics[0]]), "–".join(map(_fine, row.interval))]
+        cells += [_spread(row.finals[metrics[0]]), _between(row.interval)]
         cells += [_fine(means[metrics[0]] - optimum)] if optimum is not None else []
         cells += [_spread(row.finals[metric]) for metric in metrics[1:]]
         cells += [_coarse(1 - means[metric]) for metric in accuracies]
@@ -42,6 +42,11 @@ def _coarse(fraction: float) -> str:
 
 def _fine(fraction: float) -> str:
     return UNKNOWN if fraction != fraction else f"{100 * fraction:.3f}"
+
+
+def _between(ends: tuple[float, float]) -> str:
+    low, high = map(_fine, ends)
+    return UNKNOWN if UNKNOWN in (low, high) else f"{low}–{high}"
 
 
 def _spread(finals: Floats) -> str:
@@ -106,7 +111,8 @@ def to_tex(of: Board) -> str:
     headers, rows = _cells(of)
     if not rows:
         return ""
-    lines = [" & ".join(f"{{{tex_escape(cell)}}}" for cell in row) + r" \\" for row in rows]
+    # A row begins with its rank: never with a star or bracket, which `\\` would take for its own.
+    lines = [" & ".join(map(tex_escape, row)) + r" \\" for row in rows]
     align = "".join("l" if header == "strategy" else "r" for header in headers)
     below = (tex_escape(note[0].upper() + note[1:].rstrip(".") + ".") for note in notes(of))
     return "\n".join(

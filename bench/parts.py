@@ -1,0 +1,166 @@
+"""From a composed configuration to the objects it means: spaces, strategies, whole cells."""
+
+import hashlib
+import json
+import re
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bench.check import misfits
+from bench.protocol import Protocol
+from bench.run import Cell
+from bench.search import Budget, Objective
+from bench.table import TableError
+
+if TYPE_CHECKING:  # a run does not read published files
+    from bench.data import Reader
+
+PARTS = ("strategy", "space", "dataset", "objective", "protocol", "budget")
+
+
+def conf_folder() -> Path:
+    """The yaml files: inside an installed package, else beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def options(group: str) -> dict[str, str]:
+    """The choices of a group, each with the comment at the head of its file."""
+    found = {}
+    for path in sorted((conf_folder() / group).glob("*.yaml")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comments = [line[2:] for line in lines if line.startswith("# ") and "@package" not in line]
+        found[path.stem] = comments[0] if comments else ""
+    return found
+
+
+def build(group: str, name: str) -> Any:
+    """Build one part from its yaml alone."""
+    return instantiate(OmegaConf.load(conf_folder() / group / f"{name}.yaml"), _convert_="all")
+
+
+def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None"]:
+    """A recipe for a table, by its name in `conf/data` or by the path of a yaml, and its reader.
+
+    Raises:
+        TableError: there is none, it is no yaml, or names code without being ours.
+    """
+    ours = name in options("data")
+    path = conf_folder() / "data" / f"{name}.yaml" if ours else Path(name)
+    try:
+        node = OmegaConf.load(path)
+        recipe = OmegaConf.to_container(node)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        raise TableError(
+            f"recipe {name!r} is no readable yaml; known: {', '.join(options('data'))}"
+        ) from None
+    if not isinstance(recipe, dict):
+        raise TableError(f"recipe {name!r} holds no keys and values")
+    reader = recipe.pop("reader", None)
+    if reader is not None and not ours:
+        raise TableError(f"recipe {name!r} names a reader, which only ours may")
+    keyed = {str(key): value for key, value in recipe.items()}
+    return keyed, instantiate(node.reader) if reader is not None else None
+
+
+_objectives: dict[str, Objective] = {}  # a table is read once, however many cells ask it
+
+
+def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
+    """Build a cell; what is wrong with it is added to `problems`."""
+    parts: dict[str, Any] = {
+        part: OmegaConf.to_container(config[part], resolve=True)
+        for part in ("strategy", "space", "dataset", "objective")
+    }
+    names = {part: str(config._names[part]) for part in PARTS}
+    names["dataset"] = str(config.dataset.name)
+    found: list[str] = []
+    if not isinstance(config.workers, int) or config.workers < 1:
+        found.append(f"workers is {config.workers!r}; allowed: 1 and more")
+    if not re.fullmatch(r"\w[\w.-]*", names["dataset"], re.ASCII):
+        found.append(f"dataset.name is {names['dataset']!r}; allowed: letters, digits, . - and _")
+    strategy, space, protocol, budget, factory = (
+        _instantiate(part, config[part], found)
+        for part in ("strategy", "space", "protocol", "budget", "objective")
+    )
+    if protocol:
+        protocol = _renamed(protocol, names["protocol"])
+        names["protocol"] = protocol.name
+    if protocol and budget and (cost := _least(protocol, budget)) > budget.limit:
+        found.append(f"budget.limit is {budget.limit:g}; one evaluation takes {cost}")
+    objective: Objective | None = None
+    if space is not None:
+        parts["space"]["_code_"] = _code(type(space))
+        names["objective"] += f" {parts['objective'].get('table') or space.name}"
+    if space is not None and protocol and factory:
+        asked = {part: parts[part] for part in parts if part != "strategy"}
+        key = json.dumps([asked, protocol.digest])
+        try:
+            if key not in _objectives:
+                _objectives[key] = factory(space, names["dataset"], protocol)
+            objective = _objectives[key]
+        except TableError as error:
+            found.append(f"objective={config._names.objective}: {error}")
+    if space is not None and protocol and strategy:
+        parts["strategy"]["_code_"] = _code(strategy.func)
+        try:
+            strategy(space, Random(0), protocol.fidelities)
+        except (TypeError, ValueError) as error:
+            found.append(f"strategy={names['strategy']}: {error}")
+    problems += found
+    if found or objective is None:
+        return None
+    return Cell(names, parts, strategy, space, objective, protocol, budget, config.workers)
+
+
+def _renamed(protocol: Protocol, choice: str) -> Protocol:
+    """A protocol that differs from its yaml says so in its name."""
+    if choice not in options("protocol"):
+        return protocol
+    published = asdict(build("protocol", choice))
+    changed = {key: value for key, value in asdict(protocol).items() if value != published[key]}
+    if not changed or "name" in changed:
+        return protocol
+    marks = [f"{key}={value}" for key, value in changed.items()]
+    return replace(protocol, name=re.sub(r"[^\w=.,+-]", "", "+".join([protocol.name, *marks])))
+
+
+def _least(protocol: Protocol, budget: Budget) -> int:
+    """What one evaluation takes of a budget, where that is known beforehand."""
+    if protocol.overshoot == "keep_last":
+        return 0
+    return {"evaluations": 1, "epochs": protocol.fidelities[0]}.get(budget.clock, 0)
+
+
+def _code(of: type) -> str:
+    """12 digits of the SHA-256 of the file that defines a class: other code, other cell."""
+    source = Path(str(sys.modules[of.__module__].__file__)).read_bytes()
+    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()[:12]
+
+
+def _instantiate(part: str, node: DictConfig, problems: list[str]) -> Any:
+    values = {str(k): v for k, v in OmegaConf.to_container(node, resolve=True).items()}  # type: ignore[union-attr]
+    try:
+        target = get_object(values["_target_"])
+    except ImportError as error:
+        lacks_torch = "No module named 'torch" in str(error)
+        line = "needs PyTorch: pip install 'nas-arena[train]'" if lacks_torch else str(error)
+        problems.append(f"{part}: {values['_target_']} {line}")
+        return None
+    arguments = {key: value for key, value in values.items() if not key.startswith("_")}
+    wrong = misfits(f"{part}.", arguments, get_type_hints(target.__init__))
+    if not wrong:
+        try:
+            return instantiate(node, _convert_="all")
+        except Exception as error:  # Hydra wraps what the constructor raised
+            wrong.append(f"{part}.{error.__cause__ or error}")
+    problems += wrong
+    return None
