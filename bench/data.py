@@ -15,9 +15,9 @@ A recipe is a small yaml that says which column of a CSV, Parquet or JSON file i
       - {column: hours, dataset: cifar10, schedule: [12, 200], metric: train_seconds, scale: 18}
 
 `values` is accuracy_percent, accuracy, error_percent or error; the table that is made holds errors
-as fractions. `split` is train, valid or test. A cell holds one
-number, or several (a list, or text with a `separator`) along the rule's `seed` or `epoch`. Fewer
-numbers than seeds leave the last seeds missing. `source_sha256`, where given, is that of the file.
+as fractions. `split` is train, valid or test. A cell holds one number, or several (a list, or text
+with a `separator`) along the rule's `seed` or `epoch`. Fewer numbers than seeds leave the last
+seeds missing. `source_sha256`, where given, is that of the file.
 
 Every data set and schedule needs train_seconds, the seconds of ONE epoch: above, `hours` are those
 of 200 epochs, so the scale is 3600 / 200 = 18. valid_seconds are those of one validation pass.
@@ -31,7 +31,6 @@ Every architecture of the space stands in one row. The table takes the name of t
 
 import io
 import pickle
-import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -44,99 +43,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.recipe import VALUES, check_recipe, several, shown
 from bench.space import Space
 from bench.table import PROVENANCE, Schedule, Table, TableError, sha256
-
-VALUES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "accuracy_percent": lambda values: 1 - values / 100,
-    "accuracy": lambda values: 1 - values,
-    "error_percent": lambda values: values / 100,
-    "error": lambda values: values,
-}
-SECONDS = ("train_seconds", "valid_seconds")
-SPLITS = ("train", "valid", "test")
-KNOWN_WITHOUT_DATA = ("parameters", "flops", "latency", "energy", "memory")
-WHERE = {"column", "dataset", "schedule"}  # what every rule says
-LONGEST_TEXT = 60_000  # bytes; an HDF5 attribute holds less than 64 KiB
-Check = tuple[Callable[[Any], bool], str]  # a test of a value, and what is allowed in words
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
-
-
-def _is_name(value: Any) -> bool:
-    """Whether a value can name a group in the file: no slash, and not what is there already."""
-    text = str(value) if isinstance(value, str) or _is_whole(value) else ""
-    return re.fullmatch(r"\w[\w.+-]*", text) is not None and text != "architectures"
-
-
-def _is_scale(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e300
-
-
-def _is_metric(value: Any) -> bool:
-    allowed = rf"({'|'.join(KNOWN_WITHOUT_DATA)})\w*"
-    return isinstance(value, str) and (value in SECONDS or bool(re.fullmatch(allowed, value)))
-
-
-def _is_note(value: Any) -> bool:
-    """Whether a value can be kept in the table's file; what yaml leaves empty is None."""
-    if not isinstance(value, str):
-        return value is None
-    return len(value.encode(errors="replace")) < LONGEST_TEXT and not re.search(
-        "[\0\ud800-\udfff]", value
-    )
-
-
-def _is_digest(value: Any) -> bool:
-    return not value or (isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)))
-
-
-def _one_or_more(is_one: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        some = _several(value)
-        return bool(some) and all(map(is_one, some)) and len(set(map(str, some))) == len(some)
-
-    return check
-
-
-_NAMES = "a name of letters, digits and _ . + -"
-_WHOLES = "a whole number from 0, or a list of different ones"
-RULE: dict[str, Check] = {
-    "column": (_is_text, "the name of a column, as text"),
-    "dataset": (_is_name, f"{_NAMES}, but not architectures"),
-    "schedule": (_one_or_more(_is_name), f"{_NAMES}, or a list of different ones"),
-    "split": (lambda value: value in SPLITS, ", ".join(SPLITS)),
-    "epoch": (_one_or_more(_is_whole), _WHOLES),
-    "seed": (_one_or_more(_is_whole), _WHOLES),
-    "metric": (
-        _is_metric,
-        f"{', '.join(SECONDS)}, and names that begin with {', '.join(KNOWN_WITHOUT_DATA)}; any "
-        "other would be shown to strategies: import what was measured on a data set as a split",
-    ),
-    "scale": (_is_scale, "a number above zero"),
-    "separator": (_is_text, "text, such as ';'"),
-}
-OF_SPLIT, OF_METRIC = {"split", "epoch", "seed", "separator"}, {"metric", "scale", "separator"}
-_TEXT: Check = (_is_note, f"text of less than {LONGEST_TEXT:,} bytes")
-RECIPE: dict[str, Check] = {
-    **dict.fromkeys((*PROVENANCE, "published"), _TEXT),
-    "source_sha256": (_is_digest, "64 hex digits in lower case, as `sha256sum` prints them"),
-    "architecture": RULE["column"],
-    "values": (lambda value: isinstance(value, str) and value in VALUES, ", ".join(VALUES)),
-    "columns": (
-        lambda value: (
-            isinstance(value, list) and value != [] and all(isinstance(r, dict) for r in value)
-        ),
-        "a list of rules, each with keys and values",
-    ),
-    "reader": (lambda value: True, "a function of ours"),
-}
 
 
 class Reader(Protocol):
@@ -168,55 +77,6 @@ def restricted_load(data: bytes, allowed: Mapping[tuple[str, str], Any] | None =
         raise TableError(f"damaged pickle: {error}") from None
 
 
-def check_recipe(recipe: Mapping[str, Any], *, needs_rules: bool = True) -> None:
-    """Look at the shape of every part of a recipe, before any file is read.
-
-    Args:
-        recipe: what the yaml holds.
-        needs_rules: whether it must say which column is what, as no reader of ours knows.
-
-    Raises:
-        TableError: a key or a value that is not allowed.
-    """
-    _check("", recipe, RECIPE)
-    if not needs_rules:
-        return
-    if not {"architecture", "values", "columns"} <= recipe.keys():
-        raise TableError("a recipe needs the keys architecture, values and columns")
-    for rule in recipe["columns"]:
-        where = f"rule {_shown(rule)}"
-        known, needed = (OF_SPLIT, "epoch") if "split" in rule else (OF_METRIC, "metric")
-        if wrong := rule.keys() - (WHERE | known) or (WHERE | {needed}) - rule.keys():
-            names = ", ".join(sorted(map(_name_of, wrong)))
-            allowed = ", ".join(sorted(WHERE | known))
-            raise TableError(f"{where}: {names} is unknown or missing; allowed here: {allowed}")
-        _check(f"{where}: ", rule, RULE)
-        if min(len(_several(rule.get("epoch", 0))), len(_several(rule.get("seed", 0)))) > 1:
-            raise TableError(f"{where}: of epoch and seed only one may be a list")
-
-
-def _check(where: str, values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    for key, value in values.items():
-        if key not in checks:
-            raise TableError(f"{where}unknown key {_shown(key)}; allowed: {', '.join(checks)}")
-        is_allowed, allowed = checks[key]
-        if not is_allowed(value):
-            raise TableError(f"{where}{key} is {_shown(value)}; allowed: {allowed}")
-
-
-def _name_of(key: Any) -> str:
-    return key if _is_name(key) and isinstance(key, str) else _shown(key)
-
-
-def _shown(value: Any) -> str:
-    """A value in one line of bounded length."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python prints no whole number of thousands of digits
-        return "a value too long to show"
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
 def read_columns(
     source: Path,
     *,
@@ -242,7 +102,7 @@ def read_columns(
 
     rules: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for rule in columns:
-        for schedule in _several(rule["schedule"]):
+        for schedule in several(rule["schedule"]):
             rules[str(rule["dataset"]), str(schedule)].append(rule)
     return Table(
         dict(provenance),
@@ -275,15 +135,15 @@ def _read_frame(source: Path) -> Any:
 @np.errstate(over="ignore")  # what becomes infinite is found by `problems`
 def _read_group(frame: Any, rules: list[dict[str, Any]], values: str) -> Schedule:
     splits = [rule for rule in rules if "split" in rule]
-    epochs = sorted({int(epoch) for rule in splits for epoch in _several(rule["epoch"])})
-    seeds = sorted({int(seed) for rule in splits for seed in _several(rule.get("seed", 0))})
+    epochs = sorted({int(epoch) for rule in splits for epoch in several(rule["epoch"])})
+    seeds = sorted({int(seed) for rule in splits for seed in several(rule.get("seed", 0))})
     schedule = Schedule(np.array(epochs, np.int32), np.array(seeds, np.int32))
     for rule in rules:
         if "split" not in rule:
             numbers = _numbers(frame[rule["column"]], rule, 1)[:, 0]
             schedule.columns[rule["metric"]] = (numbers * rule.get("scale", 1)).astype(np.float32)
             continue
-        at_epochs, at_seeds = _several(rule["epoch"]), _several(rule.get("seed", 0))
+        at_epochs, at_seeds = several(rule["epoch"]), several(rule.get("seed", 0))
         numbers = _numbers(frame[rule["column"]], rule, max(len(at_epochs), len(at_seeds)))
         errors = schedule.columns.setdefault(
             f"{rule['split']}_error",
@@ -304,20 +164,16 @@ def _numbers(column: Any, rule: dict[str, Any], width: int) -> NDArray[np.float6
     separator = rule.get("separator")
     for row, cell in enumerate(column):
         is_text = isinstance(cell, str)
-        cells = cell.split(separator) if is_text and separator else _several(cell)
+        cells = cell.split(separator) if is_text and separator else several(cell)
         try:
             numbers[row, : len(cells)] = [float(value) for value in cells]
         except (TypeError, ValueError, OverflowError):
             hint = f"; its separator is {separator!r}" if separator else "; it has no separator"
             raise TableError(
-                f"column {rule['column']}, row {row} (from 0): {_shown(cell)} is not {width} "
+                f"column {rule['column']}, row {row} (from 0): {shown(cell)} is not {width} "
                 f"number(s) or fewer{hint if is_text else ''}"
             ) from None
     return numbers
-
-
-def _several(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
 
 
 def problems(table: Table, space: Space) -> list[str]:

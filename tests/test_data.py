@@ -4,7 +4,6 @@ import os
 import pickle
 import shlex
 import zipfile
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,8 @@ from hypothesis import strategies as st
 
 from bench import catalogue
 from bench.compose import ConfigError, plan
-from bench.data import RULE, make_table, problems, restricted_load, summary
+from bench.data import make_table, problems, restricted_load, summary
+from bench.recipe import RULE
 from bench.table import PROVENANCE, Schedule, Table, TableError, read_table, sha256, write_table
 
 SPACE = Toy()
@@ -280,7 +280,7 @@ def test_an_unknown_kind_of_file(tmp_path):
         (rules(2, scale=16**9999), "scale is a value too long to show; allowed: a number above"),
         (
             rules(2, **{"dataset": None}) | {"columns": [{1: 2}]},
-            r"rule \{1: 2\}: 1, column, dataset",
+            r"rule \{1: 2\}: 1 is unknown",
         ),
         (RECIPE | {"columns": "final"}, "^columns is 'final'; allowed: a list of rules"),
         (RECIPE | {"columns": ["final"]}, r"^columns is \['final'\]; allowed: a list of rules"),
@@ -379,7 +379,7 @@ def test_a_number_too_large_for_any_table(tmp_path):
 
 
 ODD = st.sampled_from(["", "a/b", "..", "\0", "\ud800", "200", "20o", "final", "arch", "valid",
-                       "train_seconds", "latency", 2**31, 10**400, 16**9999, -1, 0, 1e308, [7, 7],
+                       "train_seconds", "latency", 2**31, 10**400, -1, 0, 1e308, [7, 7],
                        [[7]], {1: 2}, [{}], [{1: 2}]])  # fmt: skip
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | ODD
 YAML = st.recursive(
@@ -407,10 +407,15 @@ def test_no_recipe_is_a_traceback(tmp_path_factory, top, index, rule, gone):
     recipe["columns"][index] |= rule
     for key in gone:
         recipe["columns"][index].pop(key, None)
-    with suppress(TableError):
+    sentence = "made"
+    try:
         table = made(path, recipe | top)
+    except TableError as error:
+        sentence = str(error)
+    else:
         write_table(table, folder / "toy.h5")
         assert problems(read_table(folder / "toy.h5"), SPACE) == []
+    assert len(sentence.splitlines()) == 1
 
 
 # --------------------------------------------------------------------------------- pickles

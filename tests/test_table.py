@@ -281,7 +281,7 @@ def objective(**rules):
         ("letters", {}, "^dataset 'letters' is not in table toy.h5; it has digits$"),
         ("digits", {"schedule": "12"}, "^schedule '12' is not in table toy.h5; it has 3$"),
         ("digits", {"report_schedule": "12"}, "^schedule '12' is not in table toy.h5"),
-        ("digits", {"metric": "test_error"}, "^test_error is not in table toy.h5 for digits, sch"),
+        ("digits", {"metric": "train_error"}, "^train_error is not in table toy.h5 for digits, s"),
         ("digits", {"report": ("test_error",)}, "^test_error is not in table toy.h5 for digits"),
         ("digits", {"fidelities": (1, 2, 3)}, r"^fidelities \[2\] are not in table toy.h5 for dig"),
     ],
