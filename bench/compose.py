@@ -169,6 +169,8 @@ def _compose(overrides: Sequence[Override], problems: list[str]) -> DictConfig:
         if not _of_cell(key) and key not in ("grid", *get_type_hints(Settings)):
             problems.append(f"the experiment sets {key}, which is no key of the configuration")
     config["_names"] = {part: choices[part] for part in PARTS}
+    touching = {word.key_or_group.split(".")[0] for word in overrides}
+    config["_touched"] = bool(touching & {"protocol", "experiment"})  # perhaps not as published
     for word in overrides:
         if word in chosen:
             continue

@@ -91,7 +91,7 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
         _instantiate(part, config[part], found)
         for part in ("strategy", "space", "protocol", "budget", "objective")
     )
-    if protocol:
+    if protocol and config._touched:
         protocol = _renamed(protocol, names["protocol"])
         names["protocol"] = protocol.name
     if protocol and budget and (cost := _least(protocol, budget)) > budget.limit:
