@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parent.parent / "conf"
 
-settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
-settings.register_profile("long", max_examples=1000, deadline=None)
+unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=25, derandomize=True, **unhurried)
+settings.register_profile("long", max_examples=1000, **unhurried)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
