@@ -284,7 +284,6 @@ def data(words: list[str]) -> int:
     verifier.add_argument("names", nargs="*", help="tables; by default all that are here")
     chosen = parser.parse_args(words)
     from bench import catalogue
-    from bench.compose import ConfigError
     from bench.table import TableError
 
     try:
@@ -300,7 +299,7 @@ def data(words: list[str]) -> int:
                 else:
                     bad.append(line)
             return _complain(bad) if bad else 0
-    except (TableError, ConfigError) as error:
+    except TableError as error:
         return _complain([str(error)])
     return 0
 

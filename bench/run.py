@@ -138,7 +138,7 @@ def provenance() -> dict[str, str]:
     found = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": platform.machine(),
         "cores": str(os.cpu_count()),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

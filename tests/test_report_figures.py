@@ -20,6 +20,11 @@ def one(tmp_path_factory):
     return board(compared(results)[0])
 
 
+def caption_of(figure):
+    """The text under a figure on one line, its unbreakable spaces as plain ones."""
+    return " ".join(figure.get_supxlabel().split())
+
+
 def regrets(row):
     return 100 * (row.runs.values["valid_error"].reshape(8, 30) - 0.05)
 
@@ -54,11 +59,11 @@ def test_anytime_says_what_it_shows(one):
     assert axes.get_title("left") == "digits · sums · 30 evaluations"
     assert "evaluations" in axes.get_xlabel()
     assert "validation error" in axes.get_ylabel()
-    caption = figure.get_supxlabel().replace("\n", " ")
+    caption = caption_of(figure)
     assert one.comparison.protocol.digest in caption
     assert "8 runs" in caption
     assert "Mean and 95 % bootstrap band" in caption
-    median = anytime(one, center="median").get_supxlabel().replace("\n", " ")
+    median = caption_of(anytime(one, center="median"))
     assert "Median and 95 % order-statistic band" in median
 
 
@@ -69,7 +74,7 @@ def test_a_zero_is_drawn_at_the_stated_floor(one):
     solved = replace(one, rows=(replace(row, runs=replace(row.runs, values=found)),))
     figure = anytime(solved)
     assert set(figure.axes[0].lines[0].get_ydata()) == {FLOOR}
-    assert "Values below 0.001 are drawn at 0.001" in figure.get_supxlabel().replace("\n", " ")
+    assert "Values below 0.001 are drawn at 0.001" in caption_of(figure)
 
 
 def test_no_floor_is_stated_where_none_is_needed(one):
@@ -94,7 +99,7 @@ def test_few_runs_have_no_band_and_say_so(tmp_path, runs, center, sentence):
     run(tmp_path, cell("local_search"), seeds=range(runs))
     figure = anytime(board(compared(tmp_path)[0]), center=center)
     assert not figure.axes[0].collections
-    assert sentence in figure.get_supxlabel().replace("\n", " ")
+    assert sentence in caption_of(figure)
 
 
 def test_another_clock_is_cut_at_the_shortest_run(tmp_path):
@@ -210,10 +215,10 @@ def test_figures_of_another_clock_or_center_have_their_own_files(tmp_path):
 def test_a_caption_says_what_the_rank_numbers_follow(tmp_path, clock, center, sentence):
     run(tmp_path, cell())
     (one,) = write_report(tmp_path, tmp_path / "out", clock=clock, figures=False).boards
-    caption = anytime(one, clock, center).get_supxlabel().replace("\n", " ")
+    caption = caption_of(anytime(one, clock, center))
     assert sentence in caption if sentence else "rank numbers" not in caption
     unranked = replace(one, rows=tuple(replace(row, rank=None) for row in one.rows))
-    caption = anytime(unranked, clock, center).get_supxlabel().replace("\n", " ")
+    caption = caption_of(anytime(unranked, clock, center))
     assert "rank numbers" not in caption
     assert "Ranks are withheld: see the leaderboard." in caption
 

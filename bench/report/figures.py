@@ -269,4 +269,5 @@ def _caption(figure: Figure, of: Board, *sentences: str) -> None:
         withheld = "Ranks are withheld: see the leaderboard."
     first = provenance(of.comparison)
     text = " ".join(filter(None, (first[0].upper() + first[1:] + ".", *sentences, withheld)))
-    figure.supxlabel(fill(clean(text), 118), x=0.01, ha="left", fontsize=8, color="0.35")
+    caption = fill(clean(text).replace(" %", "\N{NO-BREAK SPACE}%"), 118)
+    figure.supxlabel(caption, x=0.01, ha="left", fontsize=8, color="0.35")
