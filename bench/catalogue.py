@@ -1,17 +1,30 @@
 """The tables there are: recipes in `conf/data`, files in the data folder and beside the spaces."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
-from bench.data import make_table, problems, summary
+from bench.data import (
+    ExtraReader,
+    Progress,
+    check_source,
+    make_table,
+    merge,
+    problems,
+    silent,
+    summary,
+)
 from bench.parts import build, options, read_recipe
+from bench.recipe import check_recipe
 from bench.space import Space
 from bench.table import (
     Table,
     TableError,
     data_folder,
+    find_table,
     read_table,
     sha256,
     shipped_folder,
@@ -74,18 +87,30 @@ def _facts(path: Path) -> list[str]:
     return [summary(table), *(table.provenance[key] for key in ("licence", "citation"))]
 
 
-def make(name: str, source: Path) -> str:
+def make(
+    name: str,
+    source: Path,
+    *,
+    partial: bool = False,
+    into: str | None = None,
+    progress: Progress = silent,
+) -> str:
     """Make a table in the data folder by a recipe; returns what was made and how to run on it.
 
     Args:
         name: of a recipe in `conf/data`, or a path to one of your own.
-        source: the published file.
+        source: the published file or folder.
+        partial: whether it may lack architectures of the space.
+        into: the table that gets the columns of a file of further metrics.
 
     Raises:
         TableError: the recipe or the file will not do; nothing is written.
     """
-    recipe, reader = read_recipe(name)
-    there, path = spaces(), data_folder() / f"{Path(name).stem}.h5"
+    recipe, reader, extra = read_recipe(name)
+    if (extra is None) != (into is None):
+        needed = "adds columns to a table: say which, --into TABLE" if extra else "needs no --into"
+        raise TableError(f"recipe {name!r} {needed}")
+    there, path = spaces(), data_folder() / f"{into or Path(name).stem}.h5"
     taken = {*options("data"), *(table.stem for table in _shipped(there))}
     if name not in options("data") and path.stem in taken:
         raise TableError(
@@ -95,17 +120,42 @@ def make(name: str, source: Path) -> str:
     space = recipe.get("space")
     if not isinstance(space, str) or space not in there:
         raise TableError(f"space is {space!r}; allowed: {', '.join(there)}")
-    table = make_table(source, there[space], recipe, reader)
+    if extra is None:
+        table = make_table(
+            source, there[space], recipe, reader, partial=partial, progress=progress
+        )
+    else:
+        table = _extended(into or "", source, there[space], recipe, extra, progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replaces = "; it replaces the table of that name" if path.exists() else ""
-        digest = write_table(table, path)
+        digest = write_table(table, there[space], path)
     except (OSError, RuntimeError) as error:  # HDF5 raises either when a disk is full
         reason = " ".join(str(error).split())
         raise TableError(f"{path} cannot be written: {reason}") from None
     line = f"{path}: {summary(table)}; SHA-256 {digest}{replaces}"
     words = _words_to_run(path.stem, table)
     return f"{line}\nrun it with: nas-arena run {' '.join(words)}" if words else line
+
+
+def _extended(
+    name: str,
+    source: Path,
+    space: Space,
+    recipe: Mapping[str, Any],
+    extra: ExtraReader,
+    progress: Progress,
+) -> Table:
+    """The table `name` with the columns that `source` adds, which its notes tell."""
+    check_recipe(recipe, needs_rules=False)
+    digest = check_source(source, recipe)
+    table = read_table(find_table(space, name))
+    if table.provenance["space"] != space.name:
+        raise TableError(f"table {name} is of space {table.provenance['space']}, not {space.name}")
+    table = merge(table, extra(source, space=space, progress=progress), space)
+    added = f"Added from {recipe['source']} (SHA-256 {digest}), {recipe['licence']}."
+    notes = f"{table.provenance['notes']}\n{added}".strip()
+    return replace(table, provenance=table.provenance | {"notes": notes})
 
 
 def _words_to_run(name: str, table: Table) -> list[str]:

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -201,6 +201,16 @@ def _progress(cells: int, seeds: int) -> Iterator[Callable[[Any, int], None]]:
         yield tick
 
 
+def _bar(items: Iterable[Any], total: int | None = None) -> Iterable[Any]:
+    """A progress bar around `items`; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        return items
+    from tqdm import tqdm
+
+    bar: Iterable[Any] = tqdm(items, total=total)
+    return bar
+
+
 def report(words: list[str]) -> int:
     """`nas-arena report`: draw and rank what is sealed."""
     if "-h" in words or "--help" in words:
@@ -279,7 +289,11 @@ def data(words: list[str]) -> int:
     importer.add_argument(
         "recipe", help="a name that `data list` shows, or your own yaml (see bench/data.py)"
     )
-    importer.add_argument("file", type=Path, help="the published file")
+    importer.add_argument("file", type=Path, help="the published file or folder")
+    importer.add_argument("--into", metavar="TABLE", help="the table that gets further columns")
+    importer.add_argument(
+        "--partial", action="store_true", help="it may lack architectures; no search can use it"
+    )
     verifier = commands.add_parser("verify", help="check digests and values")
     verifier.add_argument("names", nargs="*", help="tables; by default all that are here")
     chosen = parser.parse_args(words)
@@ -290,7 +304,14 @@ def data(words: list[str]) -> int:
         if chosen.command == "list":
             print(catalogue.listing())
         elif chosen.command == "import":
-            print(catalogue.make(chosen.recipe, chosen.file))
+            made = catalogue.make(
+                chosen.recipe,
+                chosen.file,
+                partial=chosen.partial,
+                into=chosen.into,
+                progress=_bar,
+            )
+            print(made)
         else:
             bad = []
             for line, good in catalogue.verify(chosen.names):

@@ -29,15 +29,15 @@ Every architecture of the space stands in one row. The table takes the name of t
 `nas-arena run objective.table=mine dataset.name=cifar10`.
 """
 
-import io
-import pickle
+import hashlib
 import zlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from lzma import LZMAError
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -47,34 +47,43 @@ from bench.recipe import VALUES, check_recipe, several, shown
 from bench.space import Space
 from bench.table import PROVENANCE, Schedule, Table, TableError, sha256
 
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Passes items on and shows how far it is, of `total` where that is known."""
+
+    def __call__(self, items: Iterable[T], total: int | None = None) -> Iterable[T]: ...
+
+
+def silent(items: Iterable[T], total: int | None = None) -> Iterable[T]:
+    """A `Progress` that shows nothing."""
+    return items
+
 
 class Reader(Protocol):
-    """Reads a published file; raises TableError with one sentence where it cannot."""
+    """Reads a published file or folder; raises TableError with one sentence where it cannot.
 
-    def __call__(self, source: Path, *, space: Space, provenance: Mapping[str, str]) -> Table: ...
-
-
-def restricted_load(data: bytes, allowed: Mapping[tuple[str, str], Any] | None = None) -> Any:
-    """Unpickle, resolving no global but those in `allowed`, (module, name) -> object.
-
-    Raises:
-        TableError: the pickle is damaged, or asks for anything else.
+    `source_sha256`, `space` and what the recipe says stand in the provenance already.
     """
 
-    class Restricted(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            if allowed is None or (module, name) not in allowed:
-                raise TableError(
-                    f"refused: the file asks for {module}.{name}, which could run code"
-                )
-            return allowed[module, name]
+    def __call__(
+        self, source: Path, *, space: Space, provenance: Mapping[str, str], progress: Progress
+    ) -> Table: ...
 
-    try:
-        return Restricted(io.BytesIO(data)).load()
-    except TableError:
-        raise
-    except Exception as error:  # a damaged pickle may raise nearly anything
-        raise TableError(f"damaged pickle: {error}") from None
+
+@dataclass
+class Extra:
+    """Columns to add to the tables of a space: `{dataset: {column: values [architectures]}}`."""
+
+    architectures: NDArray[np.int8]
+    columns: dict[str, dict[str, NDArray[np.float32]]]
+
+
+class ExtraReader(Protocol):
+    """Reads a published file of further metrics; raises TableError where it cannot."""
+
+    def __call__(self, source: Path, *, space: Space, progress: Progress) -> Extra: ...
 
 
 def read_columns(
@@ -176,76 +185,154 @@ def _numbers(column: Any, rule: dict[str, Any], width: int) -> NDArray[np.float6
     return numbers
 
 
-def problems(table: Table, space: Space) -> list[str]:
-    """What is wrong with the contents of a table, a sentence each; empty where nothing is."""
-    found = []
-    genes = [tuple(arch) for arch in table.architectures.tolist()]
-    foreign = [arch for arch in genes if not space.contains(arch)]
+def problems(table: Table, space: Space, *, partial: bool = False) -> list[str]:
+    """What is wrong with the contents of a table, a sentence each; empty where nothing is.
+
+    Args:
+        partial: whether it may lack architectures of the space.
+    """
+    genes = table.architectures
+    foreign = [arch for arch in map(tuple, genes.tolist()) if not space.contains(arch)]
     if foreign:
-        found.append(f"{len(foreign)} architectures are not in {space.name}, first {foreign[0]}")
-    (arch, count), *_ = Counter(genes).most_common(1) or [((), 0)]
-    if count > 1:
-        found.append(f"architecture {arch} stands in {count} rows")
-    if len(set(genes)) < len(space):
-        found.append(f"it has {len(set(genes)):,} of the {len(space):,} architectures")
+        return [f"{len(foreign)} architectures are not in {space.name}, first {foreign[0]}"]
+    found = []
+    keys, first, counts = np.unique(space.keys(genes), return_index=True, return_counts=True)
+    if len(counts) and counts.max() > 1:
+        row = first[counts.argmax()]
+        found.append(f"architecture {tuple(genes[row].tolist())} stands in {counts.max()} rows")
+    if len(keys) < space.networks and not partial:
+        found.append(f"it has {len(keys):,} of the {space.networks:,} architectures")
     for (dataset, schedule), known in table.schedules.items():
         where = f"{dataset}, schedule {schedule}"
-        for name, values in known.columns.items():
-            found += [f"{where}: {what}" for what in _column_problems(name, values, known)]
-            if len(values) != len(genes):
-                found.append(f"{where}: {name} has {len(values):,} rows of {len(genes):,}")
-        if "train_seconds" not in known.columns:
-            found.append(f"{where}: train_seconds is missing")
+        short = [name for name, values in known.columns.items() if len(values) != len(genes)]
+        found += [
+            f"{where}: {name} has {len(known.columns[name]):,} rows of {len(genes):,}"
+            for name in short
+        ]
+        if not short:
+            found += [f"{where}: {what}" for what in _schedule_problems(known, partial)]
     return found
 
 
-def _column_problems(name: str, values: NDArray[np.float32], schedule: Schedule) -> list[str]:
-    finite = values[np.isfinite(values)]
-    found = [f"{name} holds an infinite number"] if np.isinf(values).any() else []
-    if name.endswith("_error"):
-        shape = (len(schedule.epochs), len(schedule.seeds))
+def _schedule_problems(schedule: Schedule, partial: bool) -> Iterator[str]:
+    shape = (len(schedule.epochs), len(schedule.seeds))
+    if list(schedule.epochs) != sorted(set(schedule.epochs.tolist())):
+        yield f"its epochs {schedule.epochs.tolist()} do not ascend"
+    scores = [name for name in schedule.columns if name.endswith(("_error", "_loss"))]
+    trained = np.zeros(len(next(iter(schedule.columns.values()), ())), bool)
+    for name in scores:
+        values = schedule.columns[name]
         if values.shape[1:] != shape:
-            found.append(f"{name} has shape {values.shape[1:]} an architecture, not {shape}")
-        elif np.isnan(values).all(-1).any():
-            found.append(f"{name} has an architecture without any training seed")
-        if ((finite < 0) | (finite > 1)).any():
-            found.append(f"{name} leaves 0 … 1: from {finite.min():.4g} to {finite.max():.4g}")
-    elif name.endswith("_seconds") and (np.isnan(values).any() or (finite <= 0).any()):
-        found.append(f"{name} is not above zero everywhere")
-    return found
+            yield f"{name} has shape {values.shape[1:]} an architecture, not {shape}"
+            return
+        there = ~np.isnan(values).all(-1)
+        trained |= there.any(-1)
+        recorded = there.any(0)  # at an epoch that nothing records, nothing is missing
+        if not partial and (there.any(0) > there.all(0)).any():
+            yield f"{name} has an architecture without any training seed"
+        if not recorded.any():
+            yield f"{name} holds no number"
+    for name, values in schedule.columns.items():
+        finite = values[np.isfinite(values)]
+        if np.isinf(values).any():
+            yield f"{name} holds an infinite number"
+        if name.endswith("_error") and ((finite < 0) | (finite > 1)).any():
+            yield f"{name} leaves 0 … 1: from {finite.min():.4g} to {finite.max():.4g}"
+        if name == "elapsed_seconds" and values.shape[1:] != shape:
+            yield f"{name} has shape {values.shape[1:]} an architecture, not {shape}"
+        elif name.endswith("_seconds"):
+            known = values[trained] if scores else values
+            if (finite <= 0).any() or np.isnan(known).reshape(len(known), -1).all(-1).any():
+                yield f"{name} is not above zero everywhere"
+
+
+def digest_of(source: Path) -> str:
+    """The SHA-256 of a file; of a folder, that of the names and digests of the files in it."""
+    if source.is_file():
+        return sha256(source)
+    listing = [f"{sha256(path)}  {path.name}\n" for path in sorted(source.iterdir())]
+    return hashlib.sha256("".join(listing).encode()).hexdigest()
+
+
+def check_source(source: Path, recipe: Mapping[str, Any]) -> str:
+    """The digest of a source, if it is the one that the recipe expects.
+
+    Raises:
+        TableError: it is not, or cannot be read.
+    """
+    if not source.exists():
+        raise TableError(f"there is no file {source}")
+    try:
+        digest, expected = digest_of(source), recipe.get("source_sha256")
+    except OSError as error:
+        raise TableError(f"{error.filename or source} cannot be read: {error.strerror}") from None
+    if expected and source.is_file() and digest != expected:
+        raise TableError(
+            f"{source} is damaged or another version: its SHA-256 is {digest[:12]}…, "
+            f"the recipe expects {expected[:12]}…"
+        )
+    return digest
 
 
 def make_table(
-    source: Path, space: Space, recipe: Mapping[str, Any], reader: Reader | None = None
+    source: Path,
+    space: Space,
+    recipe: Mapping[str, Any],
+    reader: Reader | None = None,
+    *,
+    partial: bool = False,
+    progress: Progress = silent,
 ) -> Table:
     """Check the recipe, read `source` by it and check the result.
+
+    Args:
+        partial: whether the source may lack architectures of the space.
 
     Raises:
         TableError: the recipe will not do, or the file is not the one it means, is damaged, or
             its values are.
     """
     check_recipe(recipe, needs_rules=reader is None)
-    if not source.is_file():
-        raise TableError(f"there is no file {source}")
-    try:
-        digest, expected = sha256(source), recipe.get("source_sha256")
-    except OSError as error:
-        raise TableError(f"{source} cannot be read: {error.strerror}") from None
-    if expected and digest != expected:
-        raise TableError(
-            f"{source} is damaged or another version: its SHA-256 is {digest[:12]}…, "
-            f"the recipe expects {expected[:12]}…"
-        )
+    digest = check_source(source, recipe)
     provenance = {key: recipe.get(key) or "" for key in PROVENANCE}
     provenance |= {"space": space.name, "source_sha256": digest}
     if reader is None:
         rules = {key: recipe[key] for key in ("architecture", "values", "columns")}
         table = read_columns(source, space=space, provenance=provenance, **rules)
     else:
-        table = reader(source, space=space, provenance=provenance)
-    if found := problems(table, space):
+        table = reader(source, space=space, provenance=provenance, progress=progress)
+    partial = partial or bool(recipe.get("sample"))
+    if found := problems(table, space, partial=partial):
         raise TableError(f"{source.name}: " + "; ".join(islice(found, 3)))
     return table
+
+
+def merge(table: Table, extra: Extra, space: Space) -> Table:
+    """A table with further columns, in every schedule of the data sets they are known for.
+
+    An architecture that `extra` lacks gets NaN.
+
+    Raises:
+        TableError: `extra` knows no data set of the table, or none of its architectures.
+    """
+    shared = {dataset for dataset, _ in table.schedules} & extra.columns.keys()
+    if not shared:
+        have = ", ".join(sorted({dataset for dataset, _ in table.schedules}))
+        raise TableError(
+            f"the file knows {', '.join(extra.columns) or 'no data set'}; the table has {have}"
+        )
+    place = {key: row for row, key in enumerate(space.keys(extra.architectures).tolist())}
+    rows = np.array([place.get(key, -1) for key in space.keys(table.architectures).tolist()])
+    if (rows < 0).all():
+        raise TableError("the file knows none of the architectures of the table")
+    schedules = {}
+    for (dataset, schedule), known in table.schedules.items():
+        further = {
+            name: np.where(rows < 0, np.float32(np.nan), values[rows])
+            for name, values in extra.columns.get(dataset, {}).items()
+        }
+        schedules[dataset, schedule] = replace(known, columns=known.columns | further)
+    return replace(table, schedules=schedules)
 
 
 def summary(table: Table) -> str:

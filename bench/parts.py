@@ -21,7 +21,7 @@ from bench.search import Budget, Objective
 from bench.table import TableError
 
 if TYPE_CHECKING:  # a run does not read published files
-    from bench.data import Reader
+    from bench.data import ExtraReader, Reader
 
 PARTS = ("strategy", "space", "dataset", "objective", "protocol", "budget")
 
@@ -47,8 +47,9 @@ def build(group: str, name: str) -> Any:
     return instantiate(OmegaConf.load(conf_folder() / group / f"{name}.yaml"), _convert_="all")
 
 
-def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None"]:
-    """A recipe for a table, by its name in `conf/data` or by the path of a yaml, and its reader.
+def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None", "ExtraReader | None"]:
+    """A recipe for a table, by its name in `conf/data` or by the path of a yaml, and its reader:
+    of whole tables, or of further columns for one.
 
     Raises:
         TableError: there is none, it is no yaml, or names code without being ours.
@@ -56,19 +57,19 @@ def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None"]:
     ours = name in options("data")
     path = conf_folder() / "data" / f"{name}.yaml" if ours else Path(name)
     try:
-        node = OmegaConf.load(path)
-        recipe = OmegaConf.to_container(node)
+        recipe = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         raise TableError(
             f"recipe {name!r} is no readable yaml; known: {', '.join(options('data'))}"
         ) from None
     if not isinstance(recipe, dict):
         raise TableError(f"recipe {name!r} holds no keys and values")
-    reader = recipe.pop("reader", None)
-    if reader is not None and not ours:
+    readers = {kind: recipe.pop(kind, None) for kind in ("reader", "extra")}
+    if any(readers.values()) and not ours:
         raise TableError(f"recipe {name!r} names a reader, which only ours may")
     keyed = {str(key): value for key, value in recipe.items()}
-    return keyed, instantiate(node.reader) if reader is not None else None
+    reader, extra = (node and instantiate(node) for node in readers.values())
+    return keyed, reader, extra
 
 
 _objectives: dict[str, Objective] = {}  # a table is read once, however many cells ask it
@@ -109,6 +110,8 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
             objective = _objectives[key]
         except TableError as error:
             found.append(f"objective={config._names.objective}: {error}")
+    if objective and not objective.timed and budget and budget.clock == "simulated_seconds":
+        found.append(f"budget is on simulated_seconds; {names['objective']} knows no seconds")
     if space is not None and protocol and strategy:
         parts["strategy"]["_code_"] = _code(strategy.func)
         try:

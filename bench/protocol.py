@@ -17,13 +17,16 @@ class Protocol:
     schedule: str
     """Training schedule the signal is read from: `"200"` and `"12"` are different trainings."""
     metric: str
-    """The signal: an error the strategy may see, a fraction."""
+    """The signal a strategy may see: an error, a fraction, or a loss; lower is better."""
     fidelities: tuple[int, ...]
     """Epochs of `schedule` a strategy may ask for, ascending."""
     report_schedule: str
     """Schedule of the reported metrics, read at its last epoch, mean over training seeds."""
     report: tuple[str, ...]
-    """Errors computed when a run is sealed, never shown to a strategy; the first one ranks."""
+    """Metrics computed when a run is sealed, never shown to a strategy; the first one ranks."""
+    test_signal: Literal["refused", "declared"] = "refused"
+    """`declared`: the signal is a test score, as the benchmark publishes no other; every figure
+    and table says so."""
     noise: Literal["one_seed", "mean"] = "one_seed"
     """`one_seed`: one training seed an architecture and run, the same for every strategy and,
     as a promoted architecture goes on training, at every fidelity."""
@@ -60,8 +63,13 @@ class Protocol:
             wrong.append(f"fidelities is {list(self.fidelities)}; allowed: ascending epochs")
         elif self.fidelities[0] < 1:
             wrong.append(f"fidelities starts at {self.fidelities[0]}; allowed: 1 epoch and more")
-        if "test" in self.metric.lower():
-            wrong.append(f"metric is {self.metric!r}; a strategy never sees a test score")
+        if ("test" in self.metric.lower()) != (self.test_signal == "declared"):
+            wrong.append(
+                f"metric is {self.metric!r} and test_signal {self.test_signal!r}; a strategy sees "
+                "no test score unless the benchmark has no other and the protocol declares it"
+            )
+        if not self.metric.endswith(("_error", "_loss")):
+            wrong.append(f"metric is {self.metric!r}; allowed: names that end in _error or _loss")
         if not self.report:
             wrong.append("report is empty; allowed: one metric or more")
         if self.max_trials < 1:

@@ -17,7 +17,7 @@ VALUES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 }
 SECONDS = ("train_seconds", "valid_seconds")
 SPLITS = ("train", "valid", "test")
-KNOWN_WITHOUT_DATA = ("parameters", "flops", "latency", "energy", "memory")
+KNOWN_WITHOUT_DATA = ("parameters", "flops", "latency", "energy", "memory", "proxy")
 WHERE = {"column", "dataset", "schedule"}  # what every rule says
 LONGEST_TEXT = 60_000  # bytes; an HDF5 attribute holds less than 64 KiB
 Check = tuple[Callable[[Any], bool], str]  # a test of a value, and what is allowed in words
@@ -85,6 +85,11 @@ RULE: dict[str, Check] = {
     "separator": (_is_text, "text, such as ';'"),
 }
 OF_SPLIT, OF_METRIC = {"split", "epoch", "seed", "separator"}, {"metric", "scale", "separator"}
+_HELD: Check = (
+    lambda value: isinstance(value, list) and value != [] and all(map(_is_name, value)),
+    f"a list of names, each {_NAMES}",
+)
+_COUNT: Check = (lambda value: _is_whole(value) and value > 0, "a whole number above zero")
 _TEXT: Check = (_is_note, f"text of less than {LONGEST_TEXT:,} bytes")
 RECIPE: dict[str, Check] = {
     **dict.fromkeys((*PROVENANCE, "published"), _TEXT),
@@ -97,7 +102,18 @@ RECIPE: dict[str, Check] = {
         ),
         "a list of rules, each with keys and values",
     ),
+    "file": (_is_text, "the name of the published file"),
+    "url": (lambda value: isinstance(value, str) and value.startswith("https://"), "https://…"),
+    "megabytes": _COUNT,
+    "rows": _COUNT,
+    "datasets": _HELD,
+    "schedules": _HELD,
+    "splits": _HELD,
+    "epochs": _TEXT,
+    "seeds": _TEXT,
+    "sample": (lambda value: isinstance(value, bool), "true or false"),
     "reader": (lambda value: True, "a function of ours"),
+    "extra": (lambda value: True, "a function of ours"),
 }
 
 

@@ -31,7 +31,7 @@ class Evaluation(NamedTuple):
     """What a strategy is told. There is no test score in it."""
 
     error: float
-    """The protocol's signal, a fraction; `FAILED_ERROR` where `status` is not `"ok"`."""
+    """The protocol's signal: a fraction, or a loss; the worst where `status` is not `"ok"`."""
     seconds: float
     """What the evaluation cost on the simulated clock."""
     metrics: Mapping[str, float] = {}
@@ -103,6 +103,10 @@ class Objective(ABC):
     """SHA-256 of what the answers come from."""
     optimum: Mapping[str, float]
     """The lowest value of each reported metric, where it is known."""
+    worst: float = FAILED_ERROR
+    """What a strategy is told of a training that diverged."""
+    timed: bool = True
+    """Whether it knows what an evaluation costs in seconds."""
 
     @abstractmethod
     def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:
@@ -186,7 +190,7 @@ def search(
             evaluation = evaluate(query, noise, done)
             finish, counted, cost = begin + evaluation.seconds, 1, query.fidelity - done
             if not isfinite(evaluation.error):
-                evaluation = evaluation._replace(error=FAILED_ERROR, status="diverged")
+                evaluation = evaluation._replace(error=objective.worst, status="diverged")
             if cached:
                 answers[query] = finish, evaluation._replace(seconds=0.0)
             if resume and reached < query.fidelity:

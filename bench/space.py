@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import product
 from random import Random
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,12 @@ class Space(ABC):
     """A set of architectures: gene `i` takes the values `0 … choices[i] - 1`.
 
     As it stands, every combination of genes is a member; a space with further rules
-    overrides `sample`, `neighbours`, `mutate`, `contains`, `__len__` and `__iter__`.
-    All methods are pure functions of their arguments, in a fixed order.
+    overrides `sample`, `neighbours`, `mutate`, `contains`, `size` and `__iter__`. Where several
+    members are one network to those who measured it, `keys`, `networks` and perhaps `aliases`
+    say so. All methods are pure functions of their arguments, in a fixed order.
     """
 
-    name: ClassVar[str]
+    name: str
     choices: tuple[int, ...]
 
     def __init__(self, *, mutation_weights: Sequence[int] | None = None) -> None:
@@ -85,8 +86,45 @@ class Space(ABC):
         """Equal for architectures that are the same network. For statistics, never equality."""
         return arch
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """How many members there are."""
         return math.prod(self.choices)
+
+    @property
+    def networks(self) -> int:
+        """How many different `keys` the members have: the rows of a table that lacks nothing."""
+        return self.size
+
+    def keys(self, genes: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
+        """64 bits for each architecture, equal for those that tables know as one network.
+
+        As it stands, the genes as one number; a space beyond 2^64 members needs its own.
+
+        Args:
+            genes: of members, shape `[architectures, genes]`.
+        """
+        places = [math.prod(self.choices[gene + 1 :]) for gene in range(len(self.choices))]
+        return genes.astype(np.uint64) @ np.array(places, dtype=np.uint64)
+
+    def key(self, arch: Architecture) -> int:
+        """`keys` of one architecture."""
+        return int(self.keys(np.array([arch]))[0])
+
+    def aliases(
+        self, genes: NDArray[np.integer[Any]]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """All the keys under which a table finds its rows; as it stands, one for each.
+
+        A space whose `keys` differ for relabelled twins lists the key of every twin.
+
+        Args:
+            genes: the rows of a table, shape `[rows, genes]`.
+
+        Returns:
+            Keys, and the row that each stands for, both of shape `[keys]`.
+        """
+        return self.keys(genes), np.arange(len(genes))
 
     def __iter__(self) -> Iterator[Architecture]:
         """All members, in lexicographic order."""

@@ -2,15 +2,19 @@
 
     /                      format, space, source, licence, citation, source_sha256, notes
     /architectures         int8 [N, genes]
+    /keys, /rows           uint64, int32 [K]   `Space.aliases`, ascending: which row a key finds
     /<dataset>/<schedule>  one group a training schedule
         epochs             int32 [E]      the epochs at which errors were recorded, ascending
         seeds              int32 [S]      training seeds, as the source names them
         *_error            float32 [N, E, S]   fractions; NaN where a seed is missing
+        *_loss             float32 [N, E, S]   where the benchmark measures no fraction
         train_seconds      float32 [N]    one training epoch
+        elapsed_seconds    float32 [N, E, S]   or, instead, all training up to that epoch
         valid_seconds      float32 [N]    one pass over the validation set, where known
         parameters, …      float32 [N] or [N, S]   whatever may be seen without training
 
-Columns are fixed-width and checksummed, and readable without this project.
+A row that is NaN throughout a group was not trained there. Columns are fixed-width and
+checksummed, and readable without this project; an epoch of a column is read by itself.
 """
 
 import hashlib
@@ -22,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -34,8 +38,9 @@ from bench.space import Architecture, Space
 
 Answers = tuple[Any, ...]  # one a training seed, then 64 bits that stand for the architecture
 
-FORMAT = "nas-arena table 1"
+FORMAT = "nas-arena table 2"
 PROVENANCE = ("space", "source", "source_sha256", "licence", "citation", "notes")
+HIDDEN = ("_error", "_loss", "_seconds")  # ends of the columns that no strategy may look at
 _MASK = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, made odd (Knuth, TAOCP 3, section 6.4)
 
@@ -95,7 +100,7 @@ def digest_file(path: Path) -> Path:
     return path.with_suffix(".h5.sha256")
 
 
-def write_table(table: Table, path: Path) -> str:
+def write_table(table: Table, space: Space, path: Path) -> str:
     """Write a table and, beside it, its SHA-256, which is returned. Equal tables, equal bytes.
 
     A write that fails leaves the table and the digest that were there.
@@ -103,7 +108,7 @@ def write_table(table: Table, path: Path) -> str:
     new_table = path.with_name(f".{path.name}.{os.getpid()}")
     new_digest = path.with_name(f".{digest_file(path).name}.{os.getpid()}")
     try:
-        _write_file(table, new_table)
+        _write_file(table, space, new_table)
         digest = sha256(new_table)
         new_digest.write_text(f"{digest}  {path.name}\n")
         for file in new_table, new_digest:
@@ -115,12 +120,16 @@ def write_table(table: Table, path: Path) -> str:
     return digest
 
 
-def _write_file(table: Table, path: Path) -> None:
+def _write_file(table: Table, space: Space, path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         for key in PROVENANCE:
             file.attrs[key] = np.bytes_(table.provenance[key].encode())
         _write_column(file, "architectures", table.architectures)
+        keys, rows = space.aliases(table.architectures)
+        order = keys.argsort(kind="stable")
+        _write_column(file, "keys", keys[order])
+        _write_column(file, "rows", rows[order].astype(np.int32))
         for (dataset, schedule), known in table.schedules.items():
             group = file.create_group(f"{dataset}/{schedule}")
             columns = {"epochs": known.epochs, "seeds": known.seeds, **known.columns}
@@ -150,7 +159,10 @@ def _put_in_place(new_table: Path, new_digest: Path, path: Path) -> None:
 
 
 def _write_column(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
-    group.create_dataset(name, data=values, compression=9, shuffle=True, fletcher32=True)
+    chunks = (len(values), 1, values.shape[2]) if values.ndim == 3 and values.size else True
+    group.create_dataset(
+        name, data=values, chunks=chunks, compression=9, shuffle=True, fletcher32=True
+    )
 
 
 def sha256(path: Path) -> str:
@@ -185,8 +197,22 @@ def open_table(path: Path) -> Iterator[tuple[h5py.File, str]]:
         raise TableError(f"{path} is not an HDF5 file") from None
     with file:
         if file.attrs.get("format") != FORMAT.encode():
-            raise TableError(f"{path} is not a table of this project ({FORMAT!r})")
+            raise TableError(
+                f"{path} is not a table of this version ({FORMAT!r}); make it again with "
+                "`nas-arena data import`"
+            )
         yield file, digest
+
+
+def _group(file: h5py.File, dataset: str, schedule: str) -> h5py.Group:
+    group: Any = file
+    for kind, key in ("dataset", dataset), ("schedule", schedule):
+        there = [name for name in group if isinstance(group[name], h5py.Group)]
+        if key not in there:
+            where = Path(file.filename).name
+            raise TableError(f"{kind} {key!r} is not in table {where}; it has {', '.join(there)}")
+        group = group[key]
+    return group
 
 
 def column_names(file: h5py.File, dataset: str, schedule: str) -> list[str]:
@@ -195,33 +221,42 @@ def column_names(file: h5py.File, dataset: str, schedule: str) -> list[str]:
     Raises:
         TableError: the data set or the schedule is not there; the message says which there are.
     """
-    group: Any = file
-    for kind, key in ("dataset", dataset), ("schedule", schedule):
-        there = [name for name in group if isinstance(group[name], h5py.Group)]
-        if key not in there:
-            where = Path(file.filename).name
-            raise TableError(f"{kind} {key!r} is not in table {where}; it has {', '.join(there)}")
-        group = group[key]
-    return [name for name in group if name not in ("epochs", "seeds")]
+    return [name for name in _group(file, dataset, schedule) if name not in ("epochs", "seeds")]
 
 
-def read_schedule(file: h5py.File, dataset: str, schedule: str, columns: Sequence[str]) -> Schedule:
-    """Read the named columns of one group of an open table.
+def read_schedule(
+    file: h5py.File,
+    dataset: str,
+    schedule: str,
+    columns: Sequence[str],
+    epochs: Sequence[int] | Literal["all", "last"] = "all",
+) -> Schedule:
+    """Read the named columns of one group of an open table, at some epochs.
 
     Raises:
-        TableError: the data set, the schedule or a column is not there; the message says
-            which there are.
+        TableError: the data set, the schedule, a column or an epoch is not there; the message
+            says which there are.
     """
+    where = f"table {Path(file.filename).name} for {dataset}, schedule {schedule}"
     there = column_names(file, dataset, schedule)
     for column in columns:
         if column not in there:
-            raise TableError(
-                f"{column} is not in table {Path(file.filename).name} for {dataset}, "
-                f"schedule {schedule}; it has {', '.join(there)}"
-            )
+            raise TableError(f"{column} is not in {where}; it has {', '.join(there)}")
     group = file[dataset][schedule]
+    recorded = group["epochs"][:].tolist()
+    if isinstance(epochs, str):
+        epochs = recorded if epochs == "all" else recorded[-1:]
+    if absent := [epoch for epoch in epochs if epoch not in recorded]:
+        raise TableError(
+            f"epochs {absent} are not in {where}; it has {', '.join(map(str, recorded))}"
+        )
+    at = [recorded.index(epoch) for epoch in epochs]
+    whole = slice(None) if len(at) == len(recorded) else at
+    values = {name: group[name] for name in columns}
     return Schedule(
-        group["epochs"][:], group["seeds"][:], {name: group[name][:] for name in columns}
+        group["epochs"][at],
+        group["seeds"][:],
+        {name: some[:, whole] if some.ndim == 3 else some[:] for name, some in values.items()},
     )
 
 
@@ -240,7 +275,7 @@ def read_table(path: Path) -> Table:
                     file, dataset, schedule, column_names(file, dataset, schedule)
                 )
                 for dataset in file
-                if dataset != "architectures"
+                if isinstance(file[dataset], h5py.Group)
                 for schedule in file[dataset]
             },
         )
@@ -268,51 +303,54 @@ class TableObjective(Objective):
             TableError: the table is not here, is damaged, or lacks what the protocol names.
         """
         self.space, self.dataset, self.protocol, self.table = space, dataset, protocol, table
-        seconds = ["train_seconds"]
-        if protocol.validation_pass == "charged":
-            seconds.append("valid_seconds")
         path = find_table(space, table or space.name)
         with open_table(path) as (file, self.digest):
             if file.attrs["space"] != space.name.encode():
                 raise TableError(
                     f"{path} is of space {file.attrs['space'].decode()}, not {space.name}"
                 )
-            visible = [
-                name
-                for name in column_names(file, dataset, protocol.schedule)
-                if not name.endswith(("_error", "_seconds"))
-            ]
-            names = [protocol.metric, *seconds, *visible]
-            signal = read_schedule(file, dataset, protocol.schedule, names)
-            report = read_schedule(file, dataset, protocol.report_schedule, protocol.report)
-            genes = file["architectures"][:]
-        recorded = signal.epochs.tolist()
-        absent = [epoch for epoch in protocol.fidelities if epoch not in recorded]
-        if absent:
-            raise TableError(
-                f"fidelities {absent} are not in table {path.name} for {dataset}, schedule "
-                f"{protocol.schedule}; it has {', '.join(map(str, recorded))}"
+            there = column_names(file, dataset, protocol.schedule)
+            training = [name for name in ("elapsed_seconds", "train_seconds") if name in there][:1]
+            passes = ["valid_seconds"] if protocol.validation_pass == "charged" else []
+            visible = [name for name in there if not name.endswith(HIDDEN)]
+            names = [protocol.metric, *training, *passes, *visible]
+            signal = read_schedule(file, dataset, protocol.schedule, names, protocol.fidelities)
+            report = read_schedule(file, dataset, protocol.report_schedule, protocol.report, "last")
+            genes, self._keys, self._rows = (
+                file[name][:] for name in ("architectures", "keys", "rows")
             )
-        self._row = dict(zip(map(tuple, genes.tolist()), range(len(genes)), strict=True))
-        keys = self._keys(genes)
-        self._rows_by_key = keys.argsort()
-        self._sorted_keys = keys[self._rows_by_key]
-        if (self._sorted_keys[1:] == self._sorted_keys[:-1]).any():
-            raise TableError(f"{path} lists an architecture twice")
+        if len(genes) and self._find(genes[:1]).tolist() != [0]:
+            raise TableError(f"{path} was made with another form of {space.name}; import it again")
         errors = signal.columns[protocol.metric]
         if protocol.noise == "mean":
             errors = mean_over_seeds(errors)[..., None].astype(np.float32)
-        self._errors = {
-            epoch: errors[:, recorded.index(epoch)].tolist() for epoch in protocol.fidelities
-        }
-        self._seconds = [signal.columns[name].tolist() for name in seconds]
+        self._errors = errors
+        for name, values in {protocol.metric: errors, **report.columns}.items():
+            known = int((~np.isnan(values)).any(-1).all(-1).sum())
+            if known < space.networks:
+                raise TableError(
+                    f"table {path.name} knows {name} of {known:,} of the {space.networks:,} "
+                    f"architectures of {space.name} on {dataset}, schedule "
+                    f"{protocol.schedule}; a search needs them all"
+                )
+        if protocol.metric.endswith("_loss"):
+            self.worst = float(np.nanmax(errors))
+        self.timed = bool(training)
+        none = np.zeros(len(genes), np.float32)
+        seconds: NDArray[Any] = signal.columns[training[0]] if training else none
+        if seconds.ndim == 1:
+            seconds = (np.array(protocol.fidelities) * seconds.astype(float)[:, None])[..., None]
+        elif protocol.noise == "mean":
+            seconds = mean_over_seeds(seconds)[..., None]
+        self._elapsed = seconds
+        self._pass = signal.columns[passes[0]] if passes else none
         columns = {name: signal.columns[name] for name in visible}
         self._metrics = {
-            name: (values if values.ndim == 1 else mean_over_seeds(values)).tolist()
+            name: values if values.ndim == 1 else mean_over_seeds(values)
             for name, values in columns.items()
         }
         self._report = {
-            name: mean_over_seeds(report.columns[name][:, -1]) for name in protocol.report
+            name: mean_over_seeds(report.columns[name][:, 0]) for name in protocol.report
         }
         self.optimum = {name: float(np.nanmin(values)) for name, values in self._report.items()}
         self._known: dict[tuple[int, int], dict[Architecture, Answers]] = defaultdict(dict)
@@ -333,36 +371,47 @@ class TableObjective(Objective):
 
     def _read(self, architecture: Architecture, epoch: int, trained: int) -> Answers:
         """The answer under each training seed, then 64 bits that stand for the architecture."""
-        if architecture not in self._row or epoch not in self._errors:
+        fidelities = self.protocol.fidelities
+        row = -1
+        if epoch in fidelities and self.space.contains(architecture):
+            row = self._row(self.space.key(architecture))
+        if row < 0:
             raise LookupError(
                 f"{architecture} at {epoch} epochs was asked for; {self.space.name} on "
-                f"{self.dataset} has {len(self._row):,} architectures at "
-                f"{', '.join(map(str, self._errors))} epochs"
+                f"{self.dataset} has {self.space.networks:,} architectures at "
+                f"{', '.join(map(str, fidelities))} epochs"
             )
-        row = self._row[architecture]
-        train, *valid = self._seconds
-        seconds = (epoch - trained) * train[row] + sum(column[row] for column in valid)
-        metrics = {name: column[row] for name, column in self._metrics.items()}
+        errors = self._errors[row, fidelities.index(epoch)]
+        seconds = self._elapsed[row, fidelities.index(epoch)].astype(float)
+        if trained:
+            before = self._elapsed[row].T  # per training seed, at every fidelity
+            seconds -= [np.interp(trained, (0, *fidelities), (0, *some)) for some in before]
+        metrics = {name: float(column[row]) for name, column in self._metrics.items()}
         answers = [
-            Evaluation(error, seconds, metrics)
-            for error in self._errors[epoch][row]
+            Evaluation(error, cost, metrics)
+            for error, cost in zip(
+                errors.tolist(),
+                np.broadcast_to(seconds + self._pass[row], errors.shape).tolist(),
+                strict=True,
+            )
             if error == error  # NaN: this training seed is missing
         ]
-        if not answers:
-            raise LookupError(f"the table has no error for {architecture} at {epoch} epochs")
         spread = hashlib.blake2b(str(architecture).encode(), digest_size=8).digest()
         return *answers, int.from_bytes(spread)
 
     def report(self, architectures: ArrayLike) -> Mapping[str, NDArray[np.float64]]:
-        keys = self._keys(np.asarray(architectures))
-        place = np.searchsorted(self._sorted_keys, keys).clip(max=len(self._sorted_keys) - 1)
-        if (self._sorted_keys[place] != keys).any():
+        rows = self._find(np.asarray(architectures))
+        if (rows < 0).any():
             raise LookupError(f"the table of {self.space.name} lacks an architecture to report on")
-        rows = self._rows_by_key[place]
         return {name: values[rows] for name, values in self._report.items()}
 
-    @staticmethod
-    def _keys(genes: NDArray[Any]) -> NDArray[np.uint64]:
-        """64 bits for each row of genes, by odd powers modulo 2^64: one key, one architecture."""
-        powers = [pow(_ODD, gene + 1, 1 << 64) for gene in range(genes.shape[1])]
-        return genes.astype(np.uint64) @ np.array(powers, dtype=np.uint64)
+    def _find(self, genes: NDArray[Any]) -> NDArray[np.int64]:
+        """The row of each architecture, -1 where there is none."""
+        keys = self.space.keys(genes)
+        place = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        return np.where(self._keys[place] == keys, self._rows[place], -1)
+
+    def _row(self, key: int) -> int:
+        place = int(self._keys.searchsorted(np.uint64(key)))
+        found = place < len(self._keys) and int(self._keys[place]) == key
+        return int(self._rows[place]) if found else -1

@@ -17,7 +17,7 @@ LOWEST_ERROR = 1e-6  # where the logarithm stops
 
 @lru_cache(maxsize=1)
 def members(space: Space) -> NDArray[np.int8]:
-    """The genes of all architectures, shape `[len(space), genes]`."""
+    """The genes of all architectures, shape `[space.size, genes]`."""
     return np.array(list(space), dtype=np.int8)
 
 
@@ -67,7 +67,7 @@ class BayesianOptimisation(Strategy):
         return Query(tuple(self.members[choice].tolist()), self.fidelities[-1])
 
     def expected_improvement(self) -> NDArray[np.float64]:
-        """Of the log error of every architecture, shape `[len(space)]`."""
+        """Of the log error of every architecture, shape `[space.size]`."""
         mean = self.errors @ self.ones / (self.ones @ self.ones)
         residual = self.errors - mean * self.ones
         deviation = np.sqrt(

@@ -344,22 +344,22 @@ SPACE = [
 
 def lists_every_member_once(space):
     members = list(space)
-    assert len(members) == len(set(members)) == len(space)
+    assert len(members) == len(set(members)) == space.size
     assert all(map(space.contains, members))
 
 
 def features_tell_members_apart(space):
-    assert len({space.features(arch).tobytes() for arch in space}) == len(space)
+    assert len({space.features(arch).tobytes() for arch in space}) == space.size
 
 
 def strings_tell_members_apart(space):
-    assert len({space.to_string(arch) for arch in space}) == len(space)
+    assert len({space.to_string(arch) for arch in space}) == space.size
 
 
 def samples_uniformly(space):
     rng = Random(0)
-    counts = Counter(space.sample(rng) for _ in range(10 * len(space)))
-    assert_proportions([counts[arch] for arch in space], np.ones(len(space)))
+    counts = Counter(space.sample(rng) for _ in range(10 * space.size))
+    assert_proportions([counts[arch] for arch in space], np.ones(space.size))
 
 
 WHOLE_SPACE = [

@@ -113,7 +113,7 @@ def imported(tmp_path_factory):
         pytest.skip(f"the test accuracies are not here ({MERGED.name})")
     recipe = OmegaConf.to_container(OmegaConf.load(CONF / "data/nats_tss.yaml"))
     path = tmp_path_factory.mktemp("tables") / "nats_tss.h5"
-    write_table(make_table(MERGED, SPACE, recipe), path)
+    write_table(make_table(MERGED, SPACE, recipe), SPACE, path)
     return read_table(path)
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from bench import catalogue
 from bench.compose import ConfigError, plan
-from bench.data import make_table, problems, restricted_load, summary
+from bench.data import Extra, digest_of, make_table, merge, problems, summary
+from bench.pickled import restricted_load
 from bench.recipe import RULE
 from bench.table import PROVENANCE, Schedule, Table, TableError, read_table, sha256, write_table
 
@@ -155,7 +156,7 @@ def test_what_values_mean(values, convert, tmp_path):
 
 
 def test_written_and_read_again(source, tmp_path):
-    write_table(table := made(source), tmp_path / "toy.h5")
+    write_table(table := made(source), SPACE, tmp_path / "toy.h5")
     assert problems(read_table(tmp_path / "toy.h5"), SPACE) == []
     assert read_table(tmp_path / "toy.h5").provenance == table.provenance
 
@@ -291,7 +292,7 @@ def test_an_unknown_kind_of_file(tmp_path):
         (RECIPE | {"notes": "x" * 70_000}, "^notes is 'xxx.*…; allowed: text of less than 60,000"),
         (RECIPE | {"citation": "\ud800"}, "^citation is .*; allowed: text"),
         (RECIPE | {"source_sha256": 12}, "^source_sha256 is 12; allowed: 64 hex digits"),
-        (RECIPE | {"columms": []}, "^unknown key 'columms'; allowed: space, source, .*, reader$"),
+        (RECIPE | {"columms": []}, "^unknown key 'columms'; allowed: space, source, .*, extra$"),
     ],
 )
 def test_a_recipe_that_does_not_fit(source, recipe, sentence):
@@ -325,8 +326,107 @@ def test_missing_architectures(tmp_path):
 
 def test_missing_seconds(source):
     recipe = RECIPE | {"columns": RECIPE["columns"][:2]}
-    with pytest.raises(TableError, match="digits, schedule 3: train_seconds is missing"):
-        made(source, recipe)
+    table = made(source, recipe)
+    assert problems(table, SPACE) == []
+    assert list(table.schedules["digits", "3"].columns) == ["valid_error"]
+
+
+def test_a_part_of_a_space(tmp_path):
+    source = write_csv(frame().drop(5), tmp_path)
+    assert len(make_table(source, SPACE, RECIPE, partial=True).architectures) == 23
+    assert len(make_table(source, SPACE, RECIPE | {"sample": True}).architectures) == 23
+
+
+def with_columns(table, schedule="3", **columns):
+    known = table.schedules["digits", schedule]
+    schedules = table.schedules | {
+        ("digits", schedule): replace(known, columns=known.columns | columns)
+    }
+    return replace(table, schedules=schedules)
+
+
+def test_what_was_not_trained_needs_no_seconds(source):
+    table = made(source)
+    known = table.schedules["digits", "3"].columns
+    error, seconds = known["valid_error"].copy(), known["train_seconds"].copy()
+    error[4], seconds[4] = np.nan, np.nan
+    table = with_columns(table, valid_error=error, train_seconds=seconds)
+    assert problems(table, SPACE, partial=True) == []
+    (found,) = problems(table, SPACE)
+    assert "valid_error has an architecture without any training seed" in found
+    seconds[5] = np.nan
+    (found,) = problems(with_columns(table, train_seconds=seconds), SPACE, partial=True)
+    assert "train_seconds is not above zero everywhere" in found
+
+
+def test_an_epoch_that_nothing_records_is_no_gap(source):
+    table = made(source)
+    curve = np.full((24, 2, 2), 0.5, np.float32)
+    curve[:, 0] = np.nan
+    assert problems(with_columns(table, test_error=curve), SPACE) == []
+    (found,) = problems(with_columns(table, test_error=np.full_like(curve, np.nan)), SPACE)
+    assert "test_error holds no number" in found
+
+
+def test_losses_have_no_bound_but_a_shape(source):
+    table = made(source)
+    assert problems(with_columns(table, valid_loss=np.full((24, 2, 2), 9.5)), SPACE) == []
+    (found,) = problems(with_columns(table, valid_loss=np.full((24, 1, 2), 9.5)), SPACE)
+    assert "valid_loss has shape (1, 2) an architecture, not (2, 2)" in found
+    (found,) = problems(with_columns(table, elapsed_seconds=np.ones((24, 2))), SPACE)
+    assert "elapsed_seconds has shape (2,) an architecture, not (2, 2)" in found
+
+
+def test_epochs_ascend(source):
+    table = made(source)
+    table.schedules["digits", "3"].epochs = np.array([3, 1], np.int32)
+    (found,) = problems(table, SPACE)
+    assert "its epochs [3, 1] do not ascend" in found
+
+
+LATENCY = Extra(
+    np.array(list(SPACE)[:20], np.int8),
+    {"digits": {"latency_phone": np.arange(20, dtype=np.float32)}, "letters": {}},
+)
+
+
+def test_further_columns_are_merged_by_architecture(source):
+    table = made(source)
+    merged = merge(table, LATENCY, SPACE)
+    genes = [tuple(arch) for arch in merged.architectures.tolist()]
+    for schedule in "3", "9":
+        column = dict(
+            zip(genes, merged.schedules["digits", schedule].columns["latency_phone"], strict=True)
+        )
+        assert [column[arch] for arch in list(SPACE)[:20]] == list(range(20))
+        assert all(np.isnan(column[arch]) for arch in list(SPACE)[20:])
+    assert "latency_phone" not in table.schedules["digits", "3"].columns
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (replace(LATENCY, columns={"letters": {}}), "the file knows letters; the table has digits"),
+        (replace(LATENCY, columns={}), "the file knows no data set; the table has digits"),
+        (
+            replace(LATENCY, architectures=np.empty((0, 3), np.int8)),
+            "the file knows none of the architectures of the table",
+        ),
+    ],
+)
+def test_columns_that_belong_elsewhere(source, extra, sentence):
+    with pytest.raises(TableError, match=sentence):
+        merge(made(source), extra, SPACE)
+
+
+def test_the_digest_of_a_folder(tmp_path):
+    (tmp_path / "one").write_text("1")
+    first = digest_of(tmp_path)
+    assert digest_of(tmp_path) == first
+    (tmp_path / "one").rename(tmp_path / "two")
+    renamed = digest_of(tmp_path)
+    (tmp_path / "two").write_text("2")
+    assert len({first, renamed, digest_of(tmp_path)}) == 3
 
 
 def test_shapes_are_checked(source):
@@ -334,9 +434,10 @@ def test_shapes_are_checked(source):
     known = table.schedules["digits", "3"]
     columns = {**known.columns, "valid_error": known.columns["valid_error"][:5, :1]}
     table.schedules["digits", "3"] = replace(known, columns=columns)
-    found = problems(table, SPACE)
-    assert any("valid_error has shape (1, 2) an architecture, not (2, 2)" in text for text in found)
-    assert any("valid_error has 5 rows of 24" in text for text in found)
+    assert problems(table, SPACE) == ["digits, schedule 3: valid_error has 5 rows of 24"]
+    columns["valid_error"] = np.ones((24, 1, 2), np.float32)
+    (found,) = problems(table, SPACE)
+    assert found.endswith("valid_error has shape (1, 2) an architecture, not (2, 2)")
 
 
 def visible(name):
@@ -413,7 +514,7 @@ def test_no_recipe_is_a_traceback(tmp_path_factory, top, index, rule, gone):
     except TableError as error:
         sentence = str(error)
     else:
-        write_table(table, folder / "toy.h5")
+        write_table(table, SPACE, folder / "toy.h5")
         assert problems(read_table(folder / "toy.h5"), SPACE) == []
     assert len(sentence.splitlines()) == 1
 

@@ -141,14 +141,14 @@ def assert_same(made, expected):
 def test_it_is_made_again_bit_for_bit(wheel, tmp_path):
     recipe = OmegaConf.to_container(OmegaConf.load(CONF / "data/nb201.yaml"))
     reader = build(CONF / "data/nb201.yaml")["reader"]
-    digest = write_table(make_table(wheel, SPACE, recipe, reader), tmp_path / "nb201.h5")
+    digest = write_table(make_table(wheel, SPACE, recipe, reader), SPACE, tmp_path / "nb201.h5")
     assert digest == sha256(tmp_path / "nb201.h5")
     assert_same(tmp_path / "nb201.h5", SHIPPED)
 
 
 def other_bytes(folder, table):
     """A copy of the table whose bytes differ, as another HDF5 library might write it."""
-    write_table(table, path := folder / "other.h5")
+    write_table(table, SPACE, path := folder / "other.h5")
     path.write_bytes(path.read_bytes() + b"\0")  # HDF5 ignores what follows its end
     digest_file(path).write_text(f"{sha256(path)}  {path.name}\n")
     return path

@@ -25,18 +25,20 @@ OTHER = {
     "incumbent": "any_fidelity",
     "read_out": "linear",
     "max_trials": 7,
+    "test_signal": "declared",
 }
 
 
 def test_digests_are_golden():
-    assert PROTOCOL.digest == "17270e10ae45"
+    assert PROTOCOL.digest == "4fb3a87b54be"
     found = {path.stem: build(path).digest for path in CONF.glob("protocol/*.yaml")}
-    assert found == {"nats_tss": "3b16ca064c15", "nb201": "de8d5bbac780"}
+    assert found.items() >= {"nats_tss": "b98f22b6939d", "nb201": "b70a53f7c208"}.items()
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Protocol)])
 def test_digest_changes_with_every_field(field):
-    changed = replace(PROTOCOL, **{field: OTHER[field]})
+    declared = {"metric": "test_error"} if field == "test_signal" else {}
+    changed = replace(PROTOCOL, **{field: OTHER[field]} | declared)
     assert getattr(changed, field) != getattr(PROTOCOL, field)
     assert changed.digest != PROTOCOL.digest
 
@@ -65,6 +67,13 @@ def test_equal_however_it_was_written():
         ({"fidelities": (3, 3)}, r"fidelities is \[3, 3\]; allowed: ascending epochs"),
         ({"fidelities": (0, 3)}, "fidelities starts at 0; allowed: 1 epoch and more"),
         ({"report": ()}, "report is empty; allowed: one metric or more"),
+        (
+            {"metric": "test_error"},
+            "metric is 'test_error' and test_signal 'refused'; a strategy s",
+        ),
+        ({"metric": "valtest_error"}, "metric is 'valtest_error' and test_signal 'refused'"),
+        ({"test_signal": "declared"}, "metric is 'valid_error' and test_signal 'declared'"),
+        ({"metric": "valid_accuracy"}, "metric is 'valid_accuracy'; allowed: names that end in"),
         ({"max_trials": 0}, "max_trials is 0; allowed: 1 and more"),
         ({"report": (), "noise": "x"}, "noise is 'x'.*; report is empty"),
     ],

@@ -23,7 +23,7 @@ PUBLISHED = {
 
 
 def test_size():
-    assert len(SPACE) == 15_625
+    assert SPACE.size == 15_625
     assert len(list(SPACE.neighbours((0,) * 6))) == 24
 
 

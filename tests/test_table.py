@@ -36,7 +36,7 @@ SPACE = Toy()
 
 def small_table(errors=None):
     """The space of `contracts.Toy`: epochs 1 and 3, seeds 7 and 8, the second often missing."""
-    rows = len(SPACE)
+    rows = SPACE.size
     if errors is None:
         errors = np.linspace(0.1, 0.9, rows * 4).reshape(rows, 2, 2)
         errors[::2, :, 1] = np.nan
@@ -58,7 +58,7 @@ def small_table(errors=None):
 def home(tmp_path, monkeypatch):
     """The data folder, with the small table in it."""
     monkeypatch.setenv("NAS_ARENA_DATA", str(tmp_path))
-    write_table(small_table(), tmp_path / "toy.h5")
+    write_table(small_table(), SPACE, tmp_path / "toy.h5")
     return tmp_path
 
 
@@ -91,15 +91,15 @@ def equal(one, other):
 )
 def test_round_trip(tmp_path_factory, errors):
     table, path = small_table(errors), tmp_path_factory.mktemp("table") / "toy.h5"
-    digest = write_table(table, path)
+    digest = write_table(table, SPACE, path)
     assert equal(table, read_table(path))
     assert digest == sha256(path)
 
 
 def test_equal_tables_are_equal_bytes(path, tmp_path):
-    write_table(small_table(), tmp_path / "again.h5")
+    write_table(small_table(), SPACE, tmp_path / "again.h5")
     assert path.read_bytes() == (tmp_path / "again.h5").read_bytes()
-    write_table(small_table(np.ones((24, 2, 2))), tmp_path / "other.h5")
+    write_table(small_table(np.ones((24, 2, 2))), SPACE, tmp_path / "other.h5")
     assert path.read_bytes() != (tmp_path / "other.h5").read_bytes()
 
 
@@ -118,7 +118,7 @@ def test_a_write_that_fails_leaves_the_old_table(path, monkeypatch):
 
     monkeypatch.setattr("bench.table._write_column", full)
     with pytest.raises(OSError, match="No space"):
-        write_table(small_table(np.ones((24, 2, 2))), path)
+        write_table(small_table(np.ones((24, 2, 2))), SPACE, path)
     assert path.read_bytes() == before
     assert sorted(file.name for file in path.parent.iterdir()) == ["toy.h5", "toy.h5.sha256"]
     assert equal(read_table(path), small_table())
@@ -139,7 +139,7 @@ def test_a_write_that_fails_late_leaves_table_and_digest(path, monkeypatch, call
     before = path.read_bytes(), digest_file(path).read_bytes()
     monkeypatch.setattr(f"{module}.{name}", fails_once)
     with pytest.raises(OSError, match="Input/output"):
-        write_table(small_table(np.ones((24, 2, 2))), path)
+        write_table(small_table(np.ones((24, 2, 2))), SPACE, path)
     monkeypatch.undo()
     assert (path.read_bytes(), digest_file(path).read_bytes()) == before
     assert sorted(file.name for file in path.parent.iterdir()) == ["toy.h5", "toy.h5.sha256"]
@@ -153,7 +153,7 @@ def test_a_first_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fails)
     with pytest.raises(OSError, match="Input/output"):
-        write_table(small_table(), tmp_path / "toy.h5")
+        write_table(small_table(), SPACE, tmp_path / "toy.h5")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,7 +164,7 @@ def test_both_files_are_flushed_before_either_is_renamed(path, monkeypatch):
         monkeypatch.setattr(
             f"os.{name}", lambda *args, n=name, r=real: (calls.append(n), r(*args))[1]
         )
-    write_table(small_table(), path)
+    write_table(small_table(), SPACE, path)
     assert calls == ["fsync", "fsync", "replace", "replace"]
 
 
@@ -220,7 +220,10 @@ def foreign_hdf5(path):
         (binary_digest, r"has no digest in toy.h5.sha256 beside it"),
         (no_hdf5, "toy.h5 is not an HDF5 file$"),
         (truncate_and_sign, "toy.h5 is not an HDF5 file$"),
-        (foreign_hdf5, r"toy.h5 is not a table of this project \('nas-arena table 1'\)$"),
+        (
+            foreign_hdf5,
+            r"toy.h5 is not a table of this version \('nas-arena table 2'\); make it again",
+        ),
     ],
 )
 def test_damage_gets_one_sentence(path, damage, sentence):
@@ -283,7 +286,7 @@ def objective(**rules):
         ("digits", {"report_schedule": "12"}, "^schedule '12' is not in table toy.h5"),
         ("digits", {"metric": "train_error"}, "^train_error is not in table toy.h5 for digits, s"),
         ("digits", {"report": ("test_error",)}, "^test_error is not in table toy.h5 for digits"),
-        ("digits", {"fidelities": (1, 2, 3)}, r"^fidelities \[2\] are not in table toy.h5 for dig"),
+        ("digits", {"fidelities": (1, 2, 3)}, r"^epochs \[2\] are not in table toy.h5 for dig"),
     ],
 )
 def test_what_is_not_there_is_named(home, dataset, rules, sentence):
@@ -294,7 +297,7 @@ def test_what_is_not_there_is_named(home, dataset, rules, sentence):
 def test_a_pass_that_is_charged_must_be_known(home):
     table = small_table()
     del table.schedules["digits", "3"].columns["valid_seconds"]
-    write_table(table, home / "toy.h5")
+    write_table(table, SPACE, home / "toy.h5")
     assert objective().evaluate(Query((0, 0, 0), 3), 0, 0).seconds == 3
     with pytest.raises(TableError, match=r"^valid_seconds is not in table toy.h5 for digits, sch"):
         objective(validation_pass="charged")
@@ -367,9 +370,56 @@ def test_the_report_is_the_last_epochs_mean(home):
 def test_an_architecture_without_any_error(home):
     errors = np.full((24, 2, 2), 0.5)
     errors[3] = np.nan
-    write_table(small_table(errors), home / "toy.h5")
-    with pytest.raises(LookupError, match="the table has no error for"):
-        objective().evaluate(Query(list(SPACE)[3], 3), 0, 0)
+    write_table(small_table(errors), SPACE, home / "toy.h5")
+    with pytest.raises(TableError, match="knows valid_error of 23 of the 24 architectures of toy"):
+        objective()
+
+
+def with_columns(**columns):
+    table = small_table()
+    known = table.schedules["digits", "3"]
+    kept = {name: values for name, values in known.columns.items() if name != "train_seconds"}
+    return replace(table, schedules={("digits", "3"): replace(known, columns=kept | columns)})
+
+
+def test_seconds_may_be_recorded_epoch_by_epoch(home):
+    elapsed = np.arange(24 * 4, dtype=np.float32).reshape(24, 2, 2) + 1
+    write_table(with_columns(elapsed_seconds=elapsed), SPACE, home / "toy.h5")
+    ask = objective(fidelities=(1, 3)).evaluate
+    arch = list(SPACE)[2]  # its second training seed is missing
+    assert ask(Query(arch, 3), 0, 0).seconds == elapsed[2, 1, 0]
+    assert ask(Query(arch, 3), 0, 1).seconds == elapsed[2, 1, 0] - elapsed[2, 0, 0]
+    seconds = {ask(Query(list(SPACE)[3], 1), noise, 0).seconds for noise in range(1, 2**64, 2**58)}
+    assert seconds == set(elapsed[3, 0].tolist())
+    mean = objective(noise="mean").evaluate(Query(list(SPACE)[3], 3), 0, 0)
+    assert mean.seconds == elapsed[3, 1].mean()
+
+
+def test_without_seconds_a_query_costs_none(home):
+    write_table(with_columns(), SPACE, home / "toy.h5")
+    assert not objective().timed
+    assert objective().evaluate(Query((0, 0, 0), 3), 0, 0).seconds == 0
+
+
+def test_a_loss_is_a_signal_too(home):
+    loss = np.linspace(-2, 9, 24 * 4, dtype=np.float32).reshape(24, 2, 2)
+    write_table(with_columns(valid_loss=loss), SPACE, home / "toy.h5")
+    found = objective(metric="valid_loss", report=("valid_loss",))
+    assert found.worst == 9
+    answer = found.evaluate(Query((0, 0, 0), 3), 0, 0)
+    assert answer.error in loss[0, 1]
+    assert set(answer.metrics) == {"parameters", "latency"}
+    assert objective().worst == 1
+
+
+def test_a_table_of_another_form_of_the_space(home):
+    class Turned(Toy):
+        def keys(self, genes):
+            return super().keys(genes)[::-1] + np.uint64(1)
+
+    write_table(small_table(), Turned(), home / "toy.h5")
+    with pytest.raises(TableError, match=r"toy.h5 was made with another form of toy; import it"):
+        objective()
 
 
 def test_mean_over_seeds():

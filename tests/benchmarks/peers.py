@@ -49,7 +49,7 @@ def nats_bench(count: int) -> tuple[Work, dict[str, Any]]:
     from strategies.regularized_evolution import RegularizedEvolution
 
     space = NB201()
-    members = list(islice(space, len(space)))
+    members = list(islice(space, space.size))
     row = {arch: number % count for number, arch in enumerate(members)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "NATS-tss-v1_0-3ffb9-simple"
