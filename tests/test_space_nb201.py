@@ -1,6 +1,9 @@
 """Published facts of NAS-Bench-201's topology space."""
 
+import csv
+import gzip
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -9,6 +12,7 @@ from contracts import assert_proportions
 from spaces.nb201.space import NB201
 
 SPACE = NB201()
+MERGED = Path(__file__).parent.parent.parent / "shared/data/nb201/nb201_merged.csv.gz"
 # Rows 0 and 1 of the official file, and the cell of ResNet (Dong & Yang, 2020, table 5)
 PUBLISHED = {
     "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|"
@@ -35,6 +39,18 @@ def test_published_strings(text):
 
 def test_classes_as_published():
     assert len({SPACE.canonical(arch) for arch in SPACE}) == 6_466
+
+
+def test_classes_are_the_published_ones():
+    """The column names the first architecture of each class, by the official `to_unique_str`."""
+    if not MERGED.exists():
+        pytest.skip(f"the published classes are absent ({MERGED.name})")
+    with gzip.open(MERGED, "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    first, found = {}, []
+    for index, row in enumerate(rows):
+        found.append(first.setdefault(SPACE.canonical(SPACE.from_string(row["arch_str"])), index))
+    assert found == [int(row["hw360_rep_arch_idx"]) for row in rows]
 
 
 def test_equal_networks_are_one_class():

@@ -1,0 +1,1 @@
+"""NAS-Bench-ASR: cells for speech recognition, measured on TIMIT."""
