@@ -23,6 +23,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, one) for one in inner)
     if origin is Literal:
         return value in inner
+    if origin is Mapping:
+        return isinstance(value, dict)
     if origin is not None:  # a sequence
         return isinstance(value, list | tuple) and all(_fits(one, inner[0]) for one in value)
     if hint is float:
@@ -38,6 +40,8 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(one) for one in inner)
     if origin is Literal:
         return ", ".join(map(str, inner))
+    if origin is Mapping:
+        return "keys and values"
     if origin is not None:
         return f"a list of {_words(inner[0])}s"
     names = {int: "whole number", float: "number", str: "text", bool: "true or false"}

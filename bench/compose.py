@@ -24,7 +24,7 @@ from bench.check import misfits
 from bench.parts import PARTS, build_cell, conf_folder, options
 from bench.run import Cell
 
-GROUPS = (*PARTS, "experiment")
+GROUPS = (*PARTS, "recipe", "experiment")
 LIMITS = {"seeds": (1, 10**6), "first_seed": (0, 10**12), "jobs": (1, 1024)}
 
 
@@ -138,7 +138,7 @@ def _parse(
 
 
 def _of_cell(key: str) -> bool:
-    return key.split(".")[0] in (*PARTS, "workers")
+    return key.split(".")[0] in (*PARTS, "recipe", "workers")
 
 
 def _nearest(word: Any, allowed: Iterable[str]) -> str:
@@ -159,6 +159,11 @@ def _compose(overrides: Sequence[Override], problems: list[str]) -> DictConfig:
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     assert isinstance(choices, dict)
+    if "protocol" not in config:  # optional, as its default is named by the space
+        raise ConfigError(
+            [*problems, f"space={choices['space']} has no protocol of its name; choose one with "
+            f"protocol=; allowed: {', '.join(options('protocol'))}"]
+        )  # fmt: skip
     for part in PARTS:
         if not isinstance(config[part], DictConfig):
             raise ConfigError(

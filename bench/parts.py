@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from bench.check import misfits
@@ -77,11 +77,14 @@ _objectives: dict[str, Objective] = {}  # a table is read once, however many cel
 
 def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
     """Build a cell; what is wrong with it is added to `problems`."""
-    parts: dict[str, Any] = {
-        part: OmegaConf.to_container(config[part], resolve=True)
-        for part in ("strategy", "space", "dataset", "objective")
-    }
     names = {part: str(config._names[part]) for part in PARTS}
+    parts: dict[str, Any] = {}
+    for part in "strategy", "space", "dataset", "objective":
+        try:
+            parts[part] = OmegaConf.to_container(config[part], resolve=True)
+        except InterpolationKeyError as error:
+            problems.append(_lacks(part, names, error))
+            return None
     names["dataset"] = str(config.dataset.name)
     found: list[str] = []
     if not isinstance(config.workers, int) or config.workers < 1:
@@ -99,8 +102,9 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
         found.append(f"budget.limit is {budget.limit:g}; one evaluation takes {cost}")
     objective: Objective | None = None
     if space is not None:
-        parts["space"]["_code_"] = _code(type(space))
-        names["objective"] += f" {parts['objective'].get('table') or space.name}"
+        parts["space"]["_code_"] = _code(type(space), "*.py")
+        what = parts["objective"].get("recipe", {}).get("name") or parts["objective"].get("table")
+        names["objective"] += f" {what or space.name}"
     if space is not None and protocol and factory:
         asked = {part: parts[part] for part in parts if part != "strategy"}
         key = json.dumps([asked, protocol.digest])
@@ -108,7 +112,7 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
             if key not in _objectives:
                 _objectives[key] = factory(space, names["dataset"], protocol)
             objective = _objectives[key]
-        except TableError as error:
+        except (TableError, ValueError, LookupError, ImportError) as error:
             found.append(f"objective={config._names.objective}: {error}")
     if objective and not objective.timed and budget and budget.clock == "simulated_seconds":
         found.append(f"budget is on simulated_seconds; {names['objective']} knows no seconds")
@@ -122,6 +126,19 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
     if found or objective is None:
         return None
     return Cell(names, parts, strategy, space, objective, protocol, budget, config.workers)
+
+
+def _lacks(part: str, names: dict[str, str], error: InterpolationKeyError) -> str:
+    """What a part needs of another one that does not have it."""
+    missing = re.findall(r"'(\w+)(?:\.(\w+))?' not found", str(error))
+    group, key = missing[0] if missing else ("", "")
+    if group == "recipe":
+        known = ", ".join(options("recipe"))
+        return f"{part}={names[part]} needs a recipe=; space={names['space']} has none: {known}"
+    return (
+        f"{part}={names[part]} needs {group}.{key}, which {group}={names.get(group, group)} "
+        "does not have"
+    )
 
 
 def _renamed(protocol: Protocol, choice: str) -> Protocol:
@@ -143,10 +160,15 @@ def _least(protocol: Protocol, budget: Budget) -> int:
     return {"evaluations": 1, "epochs": protocol.fidelities[0]}.get(budget.clock, 0)
 
 
-def _code(of: type) -> str:
-    """12 digits of the SHA-256 of the file that defines a class: other code, other cell."""
-    source = Path(str(sys.modules[of.__module__].__file__)).read_bytes()
-    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()[:12]
+def _code(of: type, with_files: str = "") -> str:
+    """12 digits of the SHA-256 of the file that defines a class: other code, other cell.
+
+    Args:
+        with_files: which files beside it belong to it as well.
+    """
+    home = Path(str(sys.modules[of.__module__].__file__))
+    sources = [path.read_bytes() for path in sorted({home, *home.parent.glob(with_files or home.name)})]
+    return hashlib.sha256(b"".join(sources).replace(b"\r\n", b"\n")).hexdigest()[:12]
 
 
 def _instantiate(part: str, node: DictConfig, problems: list[str]) -> Any:
@@ -158,8 +180,7 @@ def _instantiate(part: str, node: DictConfig, problems: list[str]) -> Any:
         line = "needs PyTorch: pip install 'nas-arena[train]'" if lacks_torch else str(error)
         problems.append(f"{part}: {values['_target_']} {line}")
         return None
-    arguments = {key: value for key, value in values.items() if not key.startswith("_")}
-    wrong = misfits(f"{part}.", arguments, get_type_hints(target.__init__))
+    wrong = _misfits(part, target, values)
     if not wrong:
         try:
             return instantiate(node, _convert_="all")
@@ -167,3 +188,22 @@ def _instantiate(part: str, node: DictConfig, problems: list[str]) -> Any:
             wrong.append(f"{part}.{error.__cause__ or error}")
     problems += wrong
     return None
+
+
+def _misfits(where: str, target: Any, values: dict[str, Any]) -> list[str]:
+    """What does not fit the annotations of a target, and of the targets within."""
+    hints = get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009 (any class)
+    nested = {key: value for key, value in values.items() if _is_target(value)}
+    plain = {
+        key: value
+        for key, value in values.items()
+        if not key.startswith("_") and key not in nested
+    }
+    wrong = misfits(f"{where}.", plain, hints)
+    for key, value in nested.items():
+        wrong += _misfits(f"{where}.{key}", get_object(value["_target_"]), value)
+    return wrong
+
+
+def _is_target(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value

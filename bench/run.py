@@ -24,7 +24,15 @@ import numpy as np
 from bench.protocol import Protocol
 from bench.search import Budget, Objective, Strategy, search, stream
 from bench.space import Space
-from bench.store import Columns, StoreError, canonical_json, lock, open_cell, seal, shards_to_run
+from bench.store import (
+    Columns,
+    StoreError,
+    canonical_json,
+    lock,
+    open_cell,
+    seal,
+    shards_to_run,
+)
 
 RESULTS_VERSION = 1  # raised by any change that moves a number
 
@@ -56,6 +64,7 @@ class Cell:
             "workers": self.workers,
             "objective_digest": self.objective.digest,
             "optimum": dict(self.objective.optimum),
+            "notes": self.objective.notes,
             "results_version": RESULTS_VERSION,
         }
 
@@ -63,6 +72,11 @@ class Cell:
     def key(self) -> str:
         """12 hex digits that stand for everything that can change a number, seeds apart."""
         return hashlib.sha256(canonical_json(self.describe()).encode()).hexdigest()[:12]
+
+    @property
+    def shard_size(self) -> int | None:
+        """How many seeds are sealed together: the store's number, but each alone if dear."""
+        return 1 if self.objective.journalled else None
 
     def folder(self, results: Path) -> Path:
         """Where the cell is stored; named for people, keyed for us."""
@@ -75,17 +89,34 @@ class RunError(Exception):
     """A run that cannot be; the message is one sentence."""
 
 
-def run_seed(cell: Cell, seed: int) -> tuple[Columns, Columns]:
+def run_seed(cell: Cell, seed: int, *, folder: Path = Path()) -> tuple[Columns, Columns]:
     """Run one seed; returns the columns to seal and the measured ones, each `[trials, …]`.
+
+    Args:
+        folder: of the cell, for a journal.
 
     Raises:
         RunError: the budget ends before the first trial.
     """
+    objective = cell.objective.open(folder / f"journal-{seed:06d}.jsonl")
+    try:
+        return _run_with(objective, cell, seed)
+    finally:
+        objective.close()
+
+
+def _run_with(objective: Objective, cell: Cell, seed: int) -> tuple[Columns, Columns]:
     strategy = cell.strategy(cell.space, stream(seed, "strategy"), cell.protocol.fidelities)
     noise = stream(seed, "noise").getrandbits(64)
     trials = list(
         search(
-            strategy, cell.objective, cell.protocol, cell.budget, noise=noise, workers=cell.workers
+            strategy,
+            objective,
+            cell.protocol,
+            cell.budget,
+            noise=noise,
+            workers=cell.workers,
+            timer=objective.timer,
         )
     )
     if not trials:
@@ -103,13 +134,15 @@ def run_seed(cell: Cell, seed: int) -> tuple[Columns, Columns]:
         "epochs": np.array(epochs, dtype=np.int64),
         "simulated_seconds": np.array(seconds),
     }
+    for name, values in objective.report(columns["architecture"]).items():
+        columns[f"report_{name}"] = values
     return columns, {"wall_seconds": np.array(wall), "overhead_seconds": np.array(overhead)}
 
 
 def run_shard(
-    cell: Cell, seeds: range, tick: Callable[[], object] = bool
+    cell: Cell, seeds: range, tick: Callable[[], object] = bool, *, folder: Path = Path()
 ) -> tuple[Columns, Columns]:
-    """Run several seeds, calling `tick` after each; their columns stand one after another.
+    """Run several seeds of the cell in `folder`, calling `tick` after each; their columns stand one after another.
 
     The column `length` says how many trials each seed has.
     """
@@ -118,7 +151,7 @@ def run_shard(
     gc.set_threshold(100_000)  # trials hold no cycles: looking for them took a third of the time
     try:
         for seed in seeds:
-            columns, clocks = run_seed(cell, seed)
+            columns, clocks = run_seed(cell, seed, folder=folder)
             trials.append(columns)
             measured.append(clocks)
             tick()
@@ -126,8 +159,6 @@ def run_shard(
         gc.set_threshold(*thresholds)
     lengths = {"length": np.array([len(columns["error"]) for columns in trials])}
     joined: Columns = {name: np.concatenate([run[name] for run in trials]) for name in trials[0]}
-    for name, values in cell.objective.report(joined["architecture"]).items():
-        joined[f"report_{name}"] = values
     clocks = {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
     return {"seed": np.array(seeds, dtype=np.int64), **lengths, **joined}, {**lengths, **clocks}
 
@@ -159,15 +190,15 @@ def run_and_seal(
     cell: Cell, folder: Path, seeds: range, *, wait: bool, tick: Callable[[], object]
 ) -> bool:
     """Run and seal what of these seeds is not sealed; False if another process holds them."""
-    with lock(folder, seeds, wait=wait) as ours:
+    with lock(folder, seeds, cell.shard_size, wait=wait) as ours:
         if not ours:
             return False
         origin = canonical_json(provenance())  # before the first run, for its date
-        missing = shards_to_run(folder, seeds)
+        missing = shards_to_run(folder, seeds, cell.shard_size)
         for _ in range(len(seeds) - sum(map(len, missing))):
             tick()
         for some in missing:
-            trials, measured = run_shard(cell, some, tick)
+            trials, measured = run_shard(cell, some, tick, folder=folder)
             measured["provenance"] = np.frombuffer(origin.encode(), np.uint8)
             seal(folder, some, trials, measured)
     return True
@@ -200,7 +231,7 @@ def execute(
     for number, cell in enumerate(cells):
         folder = cell.folder(results)
         open_cell(folder, cell.describe())
-        missing = shards_to_run(folder, seeds)
+        missing = shards_to_run(folder, seeds, cell.shard_size)
         progress(cell, len(seeds) - sum(map(len, missing)))
         tasks += [(number, some) for some in missing]
     work = _in_turn if jobs == 1 or len(tasks) == 1 else partial(_in_processes, jobs=jobs)

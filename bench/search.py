@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from heapq import heappush, heappushpop
 from math import isfinite
 from operator import attrgetter
+from pathlib import Path
 from random import Random
 from time import perf_counter
 from typing import Literal, NamedTuple, get_args
@@ -105,8 +106,24 @@ class Objective(ABC):
     """The lowest value of each reported metric, where it is known."""
     worst: float = FAILED_ERROR
     """What a strategy is told of a training that diverged."""
+    notes: str = ""
+    """What must be known of the answers, a line printed under every figure and table that rests
+    on them: how good a surrogate is on what it has not seen."""
     timed: bool = True
     """Whether it knows what an evaluation costs in seconds."""
+    journalled: bool = False
+    """Whether answers are dear, so that a run keeps each of them as it comes."""
+
+    def open(self, journal: Path) -> "Objective":
+        """The objective of one run; a journalled one keeps its answers in that file."""
+        return self
+
+    def close(self) -> None:
+        """The run is over."""
+
+    def timer(self) -> float:
+        """Seconds on the clock of the run."""
+        return perf_counter()
 
     @abstractmethod
     def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:

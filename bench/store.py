@@ -117,14 +117,19 @@ def sealed(folder: Path) -> list[Shard]:
     return shards
 
 
-def shards_to_run(folder: Path, seeds: range) -> list[range]:
-    """The seeds that are not sealed, in runs of neighbours within a block of `SHARD_SIZE`."""
+def shards_to_run(folder: Path, seeds: range, size: int | None = None) -> list[range]:
+    """The seeds that are not sealed, in runs of neighbours within a block of `size`.
+
+    Args:
+        size: `SHARD_SIZE` by default.
+    """
+    size = size or SHARD_SIZE
     there = {seed for shard in sealed(folder) for seed in range(shard.first, shard.last + 1)}
     missing: list[range] = []
     for seed in seeds:
         if seed in there:
             continue
-        if missing and missing[-1].stop == seed and seed % SHARD_SIZE:
+        if missing and missing[-1].stop == seed and seed % size:
             missing[-1] = range(missing[-1].start, seed + 1)
         else:
             missing.append(range(seed, seed + 1))
@@ -132,12 +137,15 @@ def shards_to_run(folder: Path, seeds: range) -> list[range]:
 
 
 @contextmanager
-def lock(folder: Path, seeds: range, *, wait: bool) -> Iterator[bool]:
+def lock(
+    folder: Path, seeds: range, size: int | None = None, *, wait: bool
+) -> Iterator[bool]:
     """Hold the block of these seeds against other processes; yields whether it is ours."""
-    first = seeds[0] - seeds[0] % SHARD_SIZE
+    size = size or SHARD_SIZE
+    first = seeds[0] - seeds[0] % size
     with _locked(folder / f".lock-{first:06d}", wait=wait) as ours:
         if ours:
-            block = "|".join(f"{seed:06d}" for seed in range(first, first + SHARD_SIZE))
+            block = "|".join(f"{seed:06d}" for seed in range(first, first + size))
             _sweep(folder, rf"(trials|measured)-({block})-.*")
         yield ours
 

@@ -278,7 +278,7 @@ def test_workers_are_checked(workers):
         run_seed(small_cell(workers=workers), 0)
 
 
-def test_the_objective_is_asked_for_its_report_after_the_run():
+def test_the_objective_is_asked_for_its_report_after_each_run():
     calls = []
 
     class Watched(Additive):
@@ -291,5 +291,5 @@ def test_the_objective_is_asked_for_its_report_after_the_run():
             return super().report(architectures)
 
     columns, _ = run_shard(small_cell(objective=Watched(small_cell().space)), range(3))
-    assert calls == ["evaluate"] * 60 + ["report"]
+    assert calls == (["evaluate"] * 20 + ["report"]) * 3
     assert columns["report_valid_error"].tolist() == columns["error"].tolist()

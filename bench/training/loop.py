@@ -1,0 +1,228 @@
+"""One network, trained."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.store import canonical_json
+from bench.training.checkpoint import load, save
+from bench.training.data import Data, augment, derive, order_of
+from bench.training.recipe import Recipe
+
+EVALUATION_BATCH = 1000
+CHECKPOINT_SECONDS = 30.0  # of training that a kill may cost
+
+
+@dataclass
+class Outcome:
+    """What a training gave; JSON-able by `asdict`."""
+
+    status: str = "ok"
+    """`"ok"`, or why it failed: `"diverged"`, `"oom_cuda"`, …"""
+    epochs: int = 0
+    """Epochs that were trained to the end."""
+    seconds: float = 0.0
+    """Seconds of training, without evaluation."""
+    errors: dict[str, list[float]] = field(default_factory=dict)
+    """Of each evaluated split, after every epoch; fractions."""
+    f1: dict[str, float] = field(default_factory=dict)
+    """Macro-averaged, of each evaluated split, at the end."""
+    micro_batches: int = 1
+    """Into how many parts a batch was cut, for want of memory."""
+
+
+def train(
+    build: Callable[[], nn.Module],
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    epochs: int | None = None,
+    splits: tuple[str, ...] = ("train", "valid"),
+    final: tuple[str, ...] = (),
+    checkpoint: Path | None = None,
+    name: str = "",
+) -> tuple[nn.Module, Outcome]:
+    """Train a network; equal arguments give equal weights on the same kind of machine.
+
+    Args:
+        build: makes the untrained network; its weights are drawn from the global torch state,
+            which is seeded from `seed` and `name` and put back afterwards.
+        data: on the device where training is to happen.
+        epochs: where to stop; by default at the end of the recipe.
+        splits: what is evaluated after each epoch.
+        final: what is evaluated at the end alone.
+        checkpoint: where the state is kept; a training that finds an earlier state of itself
+            goes on from it, whatever else lies there is trained over.
+        name: of the architecture, for its initial weights.
+    """
+    device = data.train[0].device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive("weights", seed, name))
+        network = build().to(device)
+        if data.train[0].dim() == 4:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        run = _Run(network, data, recipe, seed, splits, name)
+        last = recipe.epochs if epochs is None else epochs
+        if checkpoint is not None and (state := load(checkpoint, device)) is not None:
+            run.restore(state, last)
+        saved = perf_counter()
+        while run.outcome.epochs < last and run.outcome.status == "ok":
+            run.epoch()
+            if checkpoint is not None and perf_counter() - saved > CHECKPOINT_SECONDS:
+                save(run.state(), checkpoint)
+                saved = perf_counter()
+        if run.outcome.status == "ok":
+            run.finish(final)
+        if checkpoint is not None:
+            save(run.state(), checkpoint)
+    return network, run.outcome
+
+
+class _Run:
+    """A training between two epochs."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        seed: int,
+        splits: tuple[str, ...],
+        name: str,
+    ) -> None:
+        self.network, self.data, self.recipe = network, data, recipe
+        self.seed, self.splits = seed, splits
+        self.forward = torch.compile(network) if recipe.compile else network
+        self.optimizer = make_optimizer(network, recipe)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.outcome = Outcome(errors={split: [] for split in splits})
+        self.identity = canonical_json([asdict(recipe), seed, splits, name, data.digest])
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "outcome": asdict(self.outcome),
+        }
+
+    def restore(self, state: Mapping[str, Any], last: int) -> None:
+        """Go on from a state, if it is one of this training and not beyond epoch `last`."""
+        if state["identity"] != self.identity or state["outcome"]["epochs"] > last:
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.outcome = Outcome(**state["outcome"])
+
+    def epoch(self) -> None:
+        """Train for one epoch and evaluate; a loss that is not finite ends the training."""
+        number, recipe = self.outcome.epochs, self.recipe
+        inputs, labels = self.data.train
+        start = perf_counter()
+        torch.manual_seed(derive("dropout", self.seed, number))
+        generator = torch.Generator().manual_seed(derive("augmentation", self.seed, number))
+        order = order_of(len(labels), self.seed, number).to(labels.device)
+        batches = order.split(recipe.batch_size)
+        self.network.train()
+        total = torch.zeros((), device=labels.device)
+        for step, batch in enumerate(batches):
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.rate(number + step / len(batches))
+            some = self.data.prepare(augment(inputs[batch], recipe, generator))
+            total += self.step(some, labels[batch])
+        if not torch.isfinite(total):  # the one synchronisation of an epoch
+            self.outcome.status = "diverged"
+            return
+        self.outcome.seconds += perf_counter() - start
+        found = {split: self.predict(split) for split in self.splits}
+        if self.outcome.status != "ok":
+            return
+        self.outcome.epochs += 1
+        for split, classes in found.items():
+            self.outcome.errors[split].append(self.error(split, classes))
+
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One step of the optimizer; returns the loss, which stays on the device."""
+        while True:
+            try:
+                return self._step(inputs, labels)
+            except torch.OutOfMemoryError:
+                if not self.recipe.accumulate or self.outcome.micro_batches >= len(labels):
+                    raise
+                self.outcome.micro_batches *= 2
+
+    def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=labels.device)
+        parts = self.outcome.micro_batches
+        for some, wanted in zip(inputs.chunk(parts), labels.chunk(parts), strict=True):
+            with self.precision():
+                loss = self.loss(self.forward(some), wanted) * (len(wanted) / len(labels))
+            loss.backward()
+            total += loss.detach()
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        return total
+
+    def precision(self) -> Any:
+        if self.recipe.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.data.train[0].device.type, torch.bfloat16)
+
+    @torch.no_grad()
+    def predict(self, split: str) -> torch.Tensor:
+        """The class each input is put into, shape `[n]`; logits that are not finite diverged."""
+        self.network.eval()
+        inputs, _ = getattr(self.data, split)
+        size = max(1, EVALUATION_BATCH // self.outcome.micro_batches)
+        with self.precision():
+            logits = torch.cat(
+                [self.forward(self.data.prepare(some)).float() for some in inputs.split(size)]
+            )
+        if not logits.isfinite().all():
+            self.outcome.status = "diverged"
+        return logits.argmax(1)
+
+    def error(self, split: str, found: torch.Tensor) -> float:
+        labels = getattr(self.data, split)[1]
+        return 1 - (found == labels).double().mean().item()
+
+    def finish(self, final: tuple[str, ...]) -> None:
+        """The scores that are taken once, at the end."""
+        for split in *self.splits, *final:
+            found = self.predict(split)
+            labels = getattr(self.data, split)[1]
+            self.outcome.f1[split] = macro_f1(found, labels, self.data.classes)
+            if split not in self.splits:
+                self.outcome.errors[split] = [self.error(split, found)]
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer of a recipe; weight decay acts on every parameter, as published recipes do."""
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(
+            network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.SGD(
+        network.parameters(),
+        recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def macro_f1(found: torch.Tensor, labels: torch.Tensor, classes: int) -> float:
+    """The mean over classes of 2 TP / (2 TP + FP + FN); 0 for a class that nobody names."""
+    table = torch.zeros(classes, classes, dtype=torch.double)
+    table.index_put_((labels.cpu(), found.cpu()), torch.ones(1, dtype=torch.double), True)
+    named = table.sum(0) + table.sum(1)
+    return float((2 * table.diag() / named.clamp(min=1)).mean())

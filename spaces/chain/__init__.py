@@ -1,0 +1,1 @@
+"""Chain CNNs of introductory texts: some convolution layers, each with a kernel."""
