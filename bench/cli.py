@@ -1,11 +1,11 @@
-"""The command line: `nas-arena run | report | data`."""
+"""The command line: `nas-arena run | report | data | space`."""
 
 import gc
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ NAS Arena compares neural-architecture-search strategies fairly.
 
   nas-arena run [KEY=VALUE ...]     run strategies on a search space, then rank them
   nas-arena report [KEY=VALUE ...]  figures and leaderboards of everything that has been run
-  nas-arena data list               benchmark tables: what is here, where the rest is published
-  nas-arena data import NAME FILE   make a table from a published file
+  nas-arena data list [NAME]        benchmark tables: what is here, where the rest is published
+  nas-arena data get NAME           download a published file, or say where it is
+  nas-arena data import NAME        make a table from a published file
   nas-arena data verify             check the tables that are here
+  nas-arena data spaces             the search spaces, with their sizes and tables
+  nas-arena space NAME              what a search space looks like: size, errors, landscape
 
 Start with `nas-arena run experiment=quickstart`; each command has --help."""
 
@@ -47,6 +50,16 @@ Figures and leaderboards, from sealed runs only.
                    [out=DIR]          by default <results>/report/<name, or all>
 """
 
+SPACE_USAGE = """\
+What a search space looks like, from its definition and from a table that is here.
+
+  nas-arena space NAME [dataset=NAME]     by default the first in the alphabet
+                       [schedule=NAME]    by default the one that trains longest
+                       [metric=COLUMN]    by default valid_error, if the table has it
+                       [table=NAME]       by default the first of the space that is here
+                       [out=DIR]          by default results/space/NAME
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; exits with 0 done, 1 something failed or is missing, 2 bad input, 3 damage."""
@@ -54,7 +67,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(text, TextIOWrapper):
             text.reconfigure(errors="replace")  # terminals that lack a character
     words = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[list[str]], int]] = {"run": run, "report": report, "data": data}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "run": run,
+        "report": report,
+        "data": data,
+        "space": space,
+    }
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
         sys.exit(0)
@@ -284,44 +302,116 @@ def data(words: list[str]) -> int:
         "else ~/.nas-arena.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="what is here, and where the rest is published")
+    lister = commands.add_parser("list", help="what is here, and where the rest is published")
+    lister.add_argument("name", nargs="?", help="a table, of which all is told")
+    getter = commands.add_parser("get", help="download a published file, or say where it is")
+    getter.add_argument("name", help="a name that `data list` shows")
     importer = commands.add_parser("import", help="make a table from a published file")
     importer.add_argument(
         "recipe", help="a name that `data list` shows, or your own yaml (see bench/data.py)"
     )
-    importer.add_argument("file", type=Path, help="the published file or folder")
+    importer.add_argument(
+        "file", type=Path, nargs="?", help="the published file or folder; by default what `get` got"
+    )
     importer.add_argument("--into", metavar="TABLE", help="the table that gets further columns")
     importer.add_argument(
         "--partial", action="store_true", help="it may lack architectures; no search can use it"
     )
     verifier = commands.add_parser("verify", help="check digests and values")
     verifier.add_argument("names", nargs="*", help="tables; by default all that are here")
+    commands.add_parser(
+        "spaces", help="the search spaces, with their sizes and tables, as Markdown"
+    )
     chosen = parser.parse_args(words)
-    from bench import catalogue
+    from bench.fetch import FetchError
     from bench.table import TableError
 
     try:
-        if chosen.command == "list":
-            print(catalogue.listing())
-        elif chosen.command == "import":
-            made = catalogue.make(
-                chosen.recipe,
-                chosen.file,
-                partial=chosen.partial,
-                into=chosen.into,
-                progress=_bar,
-            )
-            print(made)
-        else:
-            bad = []
-            for line, good in catalogue.verify(chosen.names):
-                if good:
-                    print(line)
-                else:
-                    bad.append(line)
-            return _complain(bad) if bad else 0
+        return _data(chosen)
+    except FetchError as error:
+        return _complain([str(error)], status=1)
     except TableError as error:
         return _complain([str(error)])
+
+
+def _data(chosen: Any) -> int:
+    """A command of `data` with its arguments as parsed; may raise TableError."""
+    from bench import catalogue, listing
+
+    if chosen.command == "list":
+        print(listing.details(chosen.name) if chosen.name else listing.overview())
+    elif chosen.command == "spaces":
+        print(catalogue.spaces_table())
+    elif chosen.command == "get":
+        text, done = catalogue.get(chosen.name, progress=_bar)
+        print(text)
+        return 0 if done else 1
+    elif chosen.command == "import":
+        source = chosen.file or catalogue.find_source(chosen.recipe)
+        made = catalogue.make(
+            chosen.recipe, source, partial=chosen.partial, into=chosen.into, progress=_bar
+        )
+        print(made)
+    else:
+        bad = []
+        for line, good in catalogue.verify(chosen.names):
+            if good:
+                print(line)
+            else:
+                bad.append(line)
+        return _complain(bad) if bad else 0
+    return 0
+
+
+def space(words: list[str]) -> int:
+    """`nas-arena space`: describe and draw a search space."""
+    from bench import parts
+
+    spaces = parts.options("space")
+    if "-h" in words or "--help" in words:
+        print(SPACE_USAGE)
+        print("\n".join(f"  {name:24s}{text}" for name, text in spaces.items()))
+        return 0
+    allowed = ("dataset", "schedule", "metric", "table", "out")
+    given, problems = {}, []
+    if not words or words[0] not in spaces:
+        named = repr(words[0]) if words else "not named"
+        problems.append(f"space is {named}; allowed: {', '.join(spaces)}")
+    for word in words[1:]:
+        key, _, value = word.partition("=")
+        if not value or key not in allowed:
+            problems.append(f"{word!r} is unknown; allowed: {', '.join(f'{k}=' for k in allowed)}")
+        given[key] = value
+    if problems:
+        return _complain(problems)
+    from bench.report.space import write_view
+    from bench.report.space_numbers import read_numbers, tables_of
+    from bench.table import TableError, find_table, open_table
+
+    described = parts.build("space", words[0])
+    out = Path(given.pop("out", f"results/space/{words[0]}")).resolve()
+    numbers, sentences = None, list[str]()
+    try:
+        table = given.pop("table", None)
+        if table is None:
+            table, sentences = tables_of(words[0])
+        path = None if table is None else find_table(described, table)
+        if path is None and given:
+            return _complain([f"{next(iter(given))}= needs a table; {'; '.join(sentences)}"])
+        with ExitStack() as stack:
+            if path is not None:
+                try:
+                    file, digest = stack.enter_context(open_table(path))
+                except TableError as error:
+                    return _complain([str(error)], status=3)
+                numbers = read_numbers(file, digest, described, **given)
+        view = write_view(described, numbers, out, tables=sentences, progress=_bar)
+    except TableError as error:
+        return _complain([str(error)])
+    except OSError as error:
+        return _complain([f"{error.filename or out}: {error.strerror}"])
+    print(view.text)
+    print(f"\nView: {view.out / 'space.md'}")
     return 0
 
 

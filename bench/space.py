@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Architecture = tuple[int, ...]
 Features = NDArray[np.float64]
+Edge = tuple[str, str, str]  # of a drawing: source node, target node, label
 
 
 class Space(ABC):
@@ -48,11 +49,20 @@ class Space(ABC):
                 "whole numbers from 0 up, at least one of them above 0"
             )
         scale = math.lcm(*(n - 1 for n in self.choices if n > 1))
+        often = [
+            weight * scale // max(n - 1, 1) for weight, n in zip(weights, self.choices, strict=True)
+        ]
+        common = math.gcd(*often) or 1
+        if sum(n * times for n, times in zip(self.choices, often, strict=True)) > common * 10**7:
+            raise ValueError(
+                f"mutation_weights of {self.name} make too many different chances; allowed: "
+                "multiples of a gene's number of other values, or null"
+            )
         self._moves = [  # as often as they are to be drawn
             (gene, step)
-            for gene, (weight, n) in enumerate(zip(weights, self.choices, strict=True))
+            for gene, (times, n) in enumerate(zip(often, self.choices, strict=True))
             for step in range(1, n)
-            for _ in range(weight * scale // (n - 1))
+            for _ in range(times // common)
         ]
 
     def sample(self, rng: Random) -> Architecture:
@@ -85,6 +95,26 @@ class Space(ABC):
     def canonical(self, arch: Architecture) -> Hashable:
         """Equal for architectures that are the same network. For statistics, never equality."""
         return arch
+
+    def labels(self) -> list[tuple[str, list[str]]]:
+        """What people call each gene and, in their order, its values."""
+        return [
+            (f"gene {gene}", [str(value) for value in range(n)])
+            for gene, n in enumerate(self.choices)
+        ]
+
+    def graph(self, arch: Architecture) -> list[Edge]:
+        """The edges of a drawing of `arch`, without cycles; as it stands, the chain of its genes.
+
+        A node is drawn as its name, but for what follows a `#`, which tells namesakes apart. A
+        label, such as an operation, is drawn on its edge; it may be empty.
+        """
+        words = [
+            f"{name}: {values[value]}"
+            for (name, values), value in zip(self.labels(), arch, strict=True)
+        ]
+        nodes = ["input", *words, "output"]
+        return [(source, target, "") for source, target in pairwise(nodes)]
 
     @property
     def size(self) -> int:

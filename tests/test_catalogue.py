@@ -303,7 +303,7 @@ def test_the_table_of_spaces_names_them_all():
     assert [re.match(r"\| `(\w+)` ", row)[1] for row in rows[2:]] == sorted(options("space"))
     assert len({row.count("|") - row.count("\\|") for row in rows}) == 1
     named = set(re.findall(r"`(\w+)`", "\n".join(rows)))
-    assert named == {*RECIPES, *options("space")}
+    assert {*RECIPES, *options("space")} <= named
     assert "| 1.08 × 10^18 |" in next(row for row in rows if "`darts`" in row)
     assert catalogue._count(123_456) == "123,456"
 

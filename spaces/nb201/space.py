@@ -2,7 +2,7 @@
 
 import re
 
-from bench.space import Architecture, Space
+from bench.space import Architecture, Edge, Space
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SOURCES = (0, 0, 1, 0, 1, 2)  # where each edge starts; edges are grouped by the node they enter
@@ -27,18 +27,34 @@ class NB201(Space):
             raise ValueError(f"{text!r} is no cell of {self.name}, such as {EXAMPLE}")
         return arch
 
+    def labels(self) -> list[tuple[str, list[str]]]:
+        edges = zip(SOURCES, TARGETS, strict=True)
+        return [(f"edge {source} → {target}", list(OPERATIONS)) for source, target in edges]
+
+    def graph(self, arch: Architecture) -> list[Edge]:
+        """Nodes are sums, edges operations; an edge that is `none` is not there."""
+        return [
+            (str(source), str(target), OPERATIONS[op])
+            for op, source, target in zip(arch, SOURCES, TARGETS, strict=True)
+            if op
+        ]
+
     def canonical(self, arch: Architecture) -> str:
-        """The cell as an expression with sorted sums, in which `skip_connect` is seen through
-        and an edge that carries nothing is `#`: 6,466 classes, as NATS-Bench counts them (Dong
-        et al., 2021, section 3). Sums keep their `#`, so some equal networks stay apart.
+        """The cell as the expression that NATS-Bench compares cells by: `to_unique_str` with
+        `consider_zero` (nats_bench/genotype_utils.py, D-X-Y/NATS-Bench@07ca2e9), 6,466 classes.
+
+        `skip_connect` is seen through, an edge that carries nothing is `#`, and sums are sorted
+        as text. Some equal networks stay apart: sums keep their `#`, and a sum within a sum is
+        not taken apart, so that even the names decide about the order.
         """
-        nodes = ["x"]
+        nodes = ["0"]
         for node in (1, 2, 3):
             terms = []
             for op, source, target in zip(arch, SOURCES, TARGETS, strict=True):
                 if target == node:
                     inner = nodes[source] if op else "#"
-                    terms.append(inner if inner == "#" or op == SKIP else f"({inner}){op}")
+                    seen = inner == "#" or op == SKIP
+                    terms.append(inner if seen else f"({inner})@{OPERATIONS[op]}")
             nodes.append("+".join(sorted(terms)))
         return nodes[3]
 

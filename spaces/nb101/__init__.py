@@ -1,0 +1,1 @@
+"""NAS-Bench-101 (Ying et al., ICML 2019)."""
