@@ -45,7 +45,10 @@ SELECTIONS = {"tournament": by_tournament, "roulette": by_roulette}
 
 
 class GeneticAlgorithm(Strategy):
-    """Select two parents, cross their genes, mutate; the best few survive a generation."""
+    """Select two parents, cross their genes, mutate; the best few survive a generation.
+
+    A crossing that leaves the space is dropped: the child is then the mother's.
+    """
 
     def __init__(
         self,

@@ -34,7 +34,8 @@ class LocalSearch(Strategy):
         if self.centre is None:
             self.settle(architecture)
         while self.centre is not None and not self.queue and not self.waiting:
-            best = min(self.space.neighbours(self.centre), key=self.errors.__getitem__)
+            near = (self.centre, *self.space.neighbours(self.centre))
+            best = min(near, key=self.errors.__getitem__)  # of equals the first: the centre
             if self.errors[best] < self.errors[self.centre]:
                 self.settle(best)
             else:

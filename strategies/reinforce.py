@@ -9,10 +9,20 @@ from bench.search import Query, Strategy, Trial
 from bench.space import Space
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's own (Kingma & Ba, 2015, Algorithm 1)
+ATTEMPTS = 30  # draws of the policy before the space draws instead
 
 
 class Reinforce(Strategy):
-    """One softmax a gene; Adam follows the log-probability of what beat a moving baseline."""
+    """One softmax a gene; Adam follows the log-probability of what beat a moving baseline.
+
+    In a space with rules, draws that are no members are drawn anew: the policy is then p/Z,
+    with Z the probability that p draws a member. The log-probability of p alone is followed
+    all the same. What that leaves out of the expected gradient, (mean reward - baseline) times
+    the gradient of log Z, vanishes as far as the baseline is the mean reward. Where p meets the
+    rules less than once in `ATTEMPTS` draws, a uniform member stands in; it teaches like the
+    others, which makes what good members have in common likelier, though it is no draw of the
+    policy's.
+    """
 
     def __init__(
         self,
@@ -45,13 +55,12 @@ class Reinforce(Strategy):
         return odds
 
     def ask(self) -> Query:
-        while True:
-            drawn = tuple(
-                self.rng.choices(range(n), weights=row[:n])[0]
-                for n, row in zip(self.space.choices, self.policy().tolist(), strict=True)
-            )
+        rows = [row[:n] for row, n in zip(self.policy().tolist(), self.space.choices, strict=True)]
+        for _ in range(ATTEMPTS):
+            drawn = tuple(self.rng.choices(range(len(row)), weights=row)[0] for row in rows)
             if self.space.contains(drawn):
                 return Query(drawn, self.fidelities[-1])
+        return Query(self.space.sample(self.rng), self.fidelities[-1])
 
     def tell(self, trial: Trial) -> None:
         reward = 100 * (1 - trial.evaluation.error)  # percent, as the learning rate expects

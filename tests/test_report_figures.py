@@ -8,9 +8,12 @@ import pytest
 from test_report_frame import cell, compared, run
 
 from bench.report import write_report
-from bench.report.figures import FLOOR, _short, anytime, draw, final
+from bench.report.figures import _short, anytime, draw, final
 from bench.report.leaderboard import board
 from bench.report.statistics import mean_band, median_band
+from bench.report.units import PERCENT
+
+FLOOR = PERCENT.floor
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from bench.report.curves import COUNTS, at, positions
 from bench.report.leaderboard import (
     Board,
     Row,
+    caveats,
     clean,
     clock_label,
     heading,
@@ -31,10 +32,10 @@ from bench.report.leaderboard import (
     provenance,
 )
 from bench.report.statistics import FEWEST, mean_band, median_band
+from bench.report.units import unit
 
 Center = Literal["mean", "median"]
 
-FLOOR = 1e-3  # points of regret: a log axis has no zero
 COLOURS = (0, 1, 2, 4, 9, 3, 7, 8, 5, 6)  # neighbours further apart than in seaborn's order
 DASHES = ("solid", "dashed", "dotted", "dashdot")  # from the eleventh strategy on
 LOOK: dict[Any, Any] = {
@@ -75,7 +76,8 @@ def anytime(of: Board, clock: str | None = None, center: Center = "mean") -> Fig
     comparison = of.comparison
     budget, primary = comparison.budget, comparison.protocol.report[0]
     clock = clock or budget.clock
-    optimum = comparison.optimum.get(primary)
+    optimum, of_metric = comparison.optimum.get(primary), unit(primary)
+    floor = of_metric.floor
     xs = positions(
         [(row.runs.clocks[clock], row.runs.starts) for row in of.rows],
         limit=budget.limit if clock == budget.clock else None,
@@ -86,14 +88,14 @@ def anytime(of: Board, clock: str | None = None, center: Center = "mean") -> Fig
         clipped = False
         for row, style in zip(of.rows, _styles(of), strict=True):
             matrix = at(row.runs.clocks[clock], row.runs.values[primary], row.runs.starts, xs)
-            points = 100 * (matrix - (optimum or 0.0))
+            points = of_metric.scale * (matrix - (optimum or 0.0))
             if center == "mean":
                 line, (low, high) = points.mean(axis=0), mean_band(points)
             else:
                 line, (low, high) = np.median(points, axis=0), median_band(points)
             if optimum is not None:
-                clipped |= bool(min(line.min(), np.nanmin(low, initial=np.inf)) < FLOOR)
-                line, low, high = (np.maximum(values, FLOOR) for values in (line, low, high))
+                clipped |= bool(min(line.min(), np.nanmin(low, initial=np.inf)) < floor)
+                line, low, high = (np.maximum(values, floor) for values in (line, low, high))
             marker = "o" if len(xs) == 1 else ""
             axes.plot(
                 xs, line, drawstyle="steps-post", label=_ranked(row), lw=1.8, marker=marker, **style
@@ -105,10 +107,10 @@ def anytime(of: Board, clock: str | None = None, center: Center = "mean") -> Fig
         _log(axes.xaxis, xs[0], xs[-1])
         words = metric_label(primary)
         if optimum is None:
-            axes.set_ylabel(f"{words} (%)")
+            axes.set_ylabel(f"{words}{of_metric.axis}")
         else:
             _log(axes.yaxis, *axes.dataLim.intervaly)
-            axes.set_ylabel(f"regret of the {words}\n(percentage points, log scale)")
+            axes.set_ylabel(f"regret of the {words}\n({of_metric.regret}log scale)")
         axes.set_xlabel(f"{clock_label(clock)} (log scale)")
         axes.set_xlim(xs[0], xs[-1] if len(xs) > 1 else None)
         axes.set_title(clean(heading(comparison)))
@@ -117,26 +119,26 @@ def anytime(of: Board, clock: str | None = None, center: Center = "mean") -> Fig
         axes.legend(**legend, frameon=True, framealpha=0.9, edgecolor="0.9")
         _mark_ends(axes, of.rows)
         band = _band_words(center, len(comparison.seeds))
-        floor = f"Values below {FLOOR:g} are drawn at {FLOOR:g}." if clipped else ""
+        lowest = f"Values below {floor:g} are drawn at {floor:g}." if clipped else ""
         ranked = _rank_words(of, clock, center)
-        _caption(figure, of, f"{band} of the incumbent's {words}.", floor, ranked)
+        _caption(figure, of, f"{band} of the incumbent's {words}.", lowest, ranked)
     return figure
 
 
 def final(of: Board) -> Figure:
-    """Every run's final value, the best strategy on top; percent."""
+    """Every run's final value, the best strategy on top."""
     comparison = of.comparison
     primary = comparison.protocol.report[0]
-    optimum = comparison.optimum.get(primary)
+    optimum, of_metric = comparison.optimum.get(primary), unit(primary)
     with look():
         figure, axes = _canvas(7.2, 1.7 + 0.45 * len(of.rows))
         for y, (row, style) in enumerate(zip(of.rows, _styles(of), strict=True)):
-            _distribution(axes, y, 100 * row.finals[primary], style["color"])
+            _distribution(axes, y, of_metric.scale * row.finals[primary], style["color"])
         if optimum is not None:
-            axes.axvline(100 * optimum, color="0.25", ls="--", lw=1.2, zorder=1)
+            axes.axvline(of_metric.scale * optimum, color="0.25", ls="--", lw=1.2, zorder=1)
             axes.annotate(
-                f"optimum {100 * optimum:.2f} %",
-                (100 * optimum, 1),
+                f"optimum {of_metric.coarse(optimum)}{of_metric.sign}",
+                (of_metric.scale * optimum, 1),
                 xycoords=("data", "axes fraction"),
                 xytext=(4, 3),
                 textcoords="offset points",
@@ -146,7 +148,7 @@ def final(of: Board) -> Figure:
         axes.set_yticks(range(len(of.rows)), [_ranked(row) for row in of.rows])
         axes.set_ylim(len(of.rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"final {metric_label(primary)} (%), lower is better")
+        axes.set_xlabel(f"final {metric_label(primary)}{of_metric.axis}, lower is better")
         axes.set_title(clean(heading(comparison)), pad=18)
         text = "Points: runs; box: quartiles and median; whiskers: 5 % to 95 %; diamond: mean."
         _caption(figure, of, text)
@@ -268,6 +270,9 @@ def _caption(figure: Figure, of: Board, *sentences: str) -> None:
     elif any(row.rank is None for row in of.rows):
         withheld = "Ranks are withheld: see the leaderboard."
     first = provenance(of.comparison)
-    text = " ".join(filter(None, (first[0].upper() + first[1:] + ".", *sentences, withheld)))
+    told = [
+        f"{note[0].upper()}{note[1:].rstrip('.')}." for note in (first, *caveats(of.comparison))
+    ]
+    text = " ".join(filter(None, (told[0], *sentences, *told[1:], withheld)))
     caption = fill(clean(text).replace(" %", "\N{NO-BREAK SPACE}%"), 118)
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8, color="0.35")

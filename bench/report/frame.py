@@ -48,7 +48,7 @@ class CellRuns:
     clocks: Mapping[str, NDArray[Any]]
     """Readings after each trial, each of shape `[trials]`."""
     values: Mapping[str, NDArray[np.float64]]
-    """Reported metrics, fractions, of the incumbent after each trial, each `[trials]`."""
+    """Reported metrics of the incumbent after each trial, each `[trials]`."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Comparison:
     """Its name, where it has one, and digest: `table nb201 (9e3fc1cc6605)`."""
     optimum: Mapping[str, float]
     """The lowest value of each reported metric, where it is known."""
+    notes: str
+    """What the objective says of its answers, a line or nothing."""
     labels: tuple[str, ...]
     cells: tuple[CellRuns, ...]
     seeds: Seeds
@@ -302,6 +304,7 @@ def _comparison(
         objective_digest=first.cell["objective_digest"],
         objective=f"{called} ({digest})" if called else digest,
         optimum=first.cell["optimum"],
+        notes=first.cell.get("notes", ""),  # cells of earlier versions have none
         labels=labels,
         cells=tuple(take(runs, shared) for runs in cells),
         seeds=shared,

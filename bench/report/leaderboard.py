@@ -14,6 +14,11 @@ EXPLANATION = (
     "CI is a 95 % expanded-percentile bootstrap interval of the mean; ranks are by the mean"
 )
 
+TEST_SIGNAL = (
+    "the strategies' signal is a test score, as this benchmark publishes no other: "
+    "the values and the regret shown here are optimistic"
+)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -24,7 +29,7 @@ class Row:
     label: str
     runs: CellRuns
     finals: dict[str, Floats]
-    """Fractions of each reported metric, the primary one first, each of shape `[runs]`."""
+    """Of each reported metric, the primary one first: fractions or losses, shape `[runs]`."""
     interval: tuple[float, float]
     """Of the mean of the primary metric."""
     evaluations: float
@@ -38,7 +43,8 @@ class Board:
     comparison: Comparison
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
-    """What the reader must know: missing and left-out seeds, runs cut short, unknown values."""
+    """What the reader must know: what the values rest on, missing and left-out seeds, runs cut
+    short, unknown values."""
 
 
 def board(comparison: Comparison) -> Board:
@@ -46,7 +52,7 @@ def board(comparison: Comparison) -> Board:
 
     Without a seed that all strategies have there are no rows.
     """
-    remarks = [*comparison.missing, *comparison.left_out]
+    remarks = [*caveats(comparison), *comparison.missing, *comparison.left_out]
     if not len(comparison.seeds):
         return Board(comparison, (), (*remarks, "no seed is shared by all strategies"))
     protocol, budget = comparison.protocol, comparison.budget
@@ -100,6 +106,12 @@ def _stopped(comparison: Comparison) -> list[str]:
                 f"({most:,}), before the budget was spent"
             )
     return sentences
+
+
+def caveats(comparison: Comparison) -> list[str]:
+    """Sentences that stand under every figure and table: a test signal, the objective's notes."""
+    declared = comparison.protocol.test_signal == "declared"
+    return [*([TEST_SIGNAL] if declared else []), *filter(None, [comparison.notes])]
 
 
 def metric_label(metric: str) -> str:

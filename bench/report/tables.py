@@ -9,6 +9,7 @@ from textwrap import fill
 from bench.report.frame import spans
 from bench.report.leaderboard import Board, clean, heading, metric_label, notes
 from bench.report.statistics import Floats, deviation, mean
+from bench.report.units import PERCENT, Unit, unit
 
 UNKNOWN = "–"
 WIDTH = 100  # of the notes in the terminal
@@ -19,38 +20,35 @@ def _cells(of: Board) -> tuple[list[str], list[list[str]]]:
     metrics = of.comparison.protocol.report
     optimum = of.comparison.optimum.get(metrics[0])
     accuracies = [metric for metric in metrics if metric.endswith("_error")]
-    headers = ["rank", "strategy", "runs", f"{metric_label(metrics[0])} %", "95 % CI"]
+    primary = unit(metrics[0])
+    headers = ["rank", "strategy", "runs", _header(metrics[0]), "95 % CI"]
     headers += ["regret"] if optimum is not None else []
-    headers += [f"{metric_label(metric)} %" for metric in metrics[1:]]
+    headers += [_header(metric) for metric in metrics[1:]]
     headers += [f"{metric_label(name.removesuffix('_error'))} accuracy %" for name in accuracies]
     headers += ["evaluations"]
     rows = []
     for row in of.rows:
         means = {metric: mean(row.finals[metric]) for metric in metrics}
         cells = [str(row.rank or UNKNOWN), row.label, str(len(row.runs.seeds))]
-        cells += [_spread(row.finals[metrics[0]]), _between(row.interval)]
-        cells += [_fine(means[metrics[0]] - optimum)] if optimum is not None else []
-        cells += [_spread(row.finals[metric]) for metric in metrics[1:]]
-        cells += [_coarse(1 - means[metric]) for metric in accuracies]
-        rows.append([*cells, f"{row.evaluations:,.1f}"])
+        cells += [_spread(row.finals[metrics[0]], primary), _between(row.interval, primary)]
+        cells += [primary.fine(means[metrics[0]] - optimum)] if optimum is not None else []
+        cells += [_spread(row.finals[metric], unit(metric)) for metric in metrics[1:]]
+        cells += [PERCENT.coarse(1 - means[metric]) for metric in accuracies]
+        rows.append([cell or UNKNOWN for cell in (*cells, f"{row.evaluations:,.1f}")])
     return headers, rows
 
 
-def _coarse(fraction: float) -> str:
-    return UNKNOWN if fraction != fraction else f"{100 * fraction:.2f}"
+def _header(metric: str) -> str:
+    return f"{metric_label(metric)}{unit(metric).sign}"
 
 
-def _fine(fraction: float) -> str:
-    return UNKNOWN if fraction != fraction else f"{100 * fraction:.3f}"
+def _between(ends: tuple[float, float], of: Unit) -> str:
+    low, high = map(of.fine, ends)
+    return f"{low}–{high}" if low and high else UNKNOWN
 
 
-def _between(ends: tuple[float, float]) -> str:
-    low, high = map(_fine, ends)
-    return UNKNOWN if UNKNOWN in (low, high) else f"{low}–{high}"
-
-
-def _spread(finals: Floats) -> str:
-    return f"{_coarse(mean(finals))} ± {_coarse(deviation(finals))}"
+def _spread(finals: Floats, of: Unit) -> str:
+    return f"{of.coarse(mean(finals)) or UNKNOWN} ± {of.coarse(deviation(finals)) or UNKNOWN}"
 
 
 def to_text(of: Board) -> str:
@@ -135,7 +133,10 @@ def to_tex(of: Board) -> str:
 
 
 def to_csv(boards: Sequence[Board]) -> str:
-    """One row a strategy and comparison; percent as plain numbers, empty where unknown."""
+    """One row a strategy and comparison, empty where unknown.
+
+    A column's name ends in the unit: `percent`, `points` of it, or `plain` for a loss.
+    """
     records: list[dict[str, str]] = []
     for one in boards:
         comparison = one.comparison
@@ -143,6 +144,8 @@ def to_csv(boards: Sequence[Board]) -> str:
         for row in one.rows:
             finals = row.finals[protocol.report[0]]
             optimum = comparison.optimum.get(protocol.report[0])
+            regret = float("nan") if optimum is None else mean(finals) - optimum
+            primary = unit(protocol.report[0])
             record = {
                 "group": _csv_text(heading(comparison)),
                 "space": _csv_text(comparison.space),
@@ -158,15 +161,16 @@ def to_csv(boards: Sequence[Board]) -> str:
                 "runs": str(len(row.runs.seeds)),
                 "seeds": _csv_text(spans(comparison.seeds.tolist())),
                 "primary": _csv_text(protocol.report[0]),
-                "ci95_low_percent": _csv_percent(row.interval[0]),
-                "ci95_high_percent": _csv_percent(row.interval[1]),
-                "regret_points": "" if optimum is None else _csv_percent(mean(finals) - optimum),
+                f"ci95_low_{primary.column}": primary.exact(row.interval[0]),
+                f"ci95_high_{primary.column}": primary.exact(row.interval[1]),
+                f"regret_{primary.regret_column}": primary.exact(regret),
                 "evaluations_mean": f"{row.evaluations:.10g}",
                 "remarks": _csv_text("; ".join(one.remarks)),
             }
             for metric, values in row.finals.items():
-                record[_csv_text(f"{metric}_mean_percent")] = _csv_percent(mean(values))
-                record[_csv_text(f"{metric}_sd_percent")] = _csv_percent(deviation(values))
+                own = unit(metric)
+                record[_csv_text(f"{metric}_mean_{own.column}")] = own.exact(mean(values))
+                record[_csv_text(f"{metric}_sd_{own.column}")] = own.exact(deviation(values))
             records.append(record)
     headers = list(dict.fromkeys(header for record in records for header in record))
     out = io.StringIO()
@@ -180,7 +184,3 @@ def _csv_text(text: str) -> str:
     """An apostrophe first, where a spreadsheet would take the cell for a formula."""
     shown, formula = clean(text), tuple("=+-@\t\r")
     return f"'{shown}" if text.startswith(formula) or shown.startswith(formula) else shown
-
-
-def _csv_percent(fraction: float) -> str:
-    return "" if fraction != fraction else f"{100 * fraction:.6f}"

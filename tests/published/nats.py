@@ -24,9 +24,9 @@ CURVE = {"cifar10-valid": "x-valid"}  # what is measured after each of 200 epoch
 def record(index, text, space, rng, seeds=(777, 888, 999)):
     """What is known of one architecture, by schedule."""
     costs = {
-        "params": np.float64(round(rng.uniform(0.05, 1.5), 6)),
+        "params": round(float(rng.uniform(0.05, 1.5)), 6),
         "flop": float(round(rng.uniform(4, 200), 5)),
-        "latency": {name: [np.float64(rng.uniform(0.01, 0.02))] for name in CLASSES},
+        "latency": {name: float(rng.uniform(0.01, 0.02)) for name in CLASSES},
         "epoch": float(rng.uniform(3, 18)),
     }
     if space == "tss":
@@ -92,11 +92,11 @@ def run(name, seed, seed_text, hp, text, costs, rng):
         "train_losses": dict(zip(whole, losses, strict=True)),
         "train_times": OrderedDict((epoch, seconds) for epoch in whole),
         "arch_config": configuration(text, CLASSES[name]),
-        "params": costs["params"],
+        "params": np.float64(costs["params"]),
         "flop": costs["flop"],
         "seed": seed_text,
         "epochs": epochs,
-        "latency": costs["latency"][name],
+        "latency": [np.float64(costs["latency"][name])],
         "eval_names": list(SETS[name]),
         "eval_acc1es": dict(zip(keys, tested, strict=True)),
         "eval_times": {key: pass_seconds[key.partition("@")[0]] for key in timed},

@@ -2,13 +2,13 @@ from random import Random
 
 import numpy as np
 import pytest
-from contracts import Toy, run
+from contracts import Ascending, Toy, Twins, run
 from objectives import Additive, AlwaysFails
 from scipy.stats import norm
 
 from bench.search import Evaluation, Query, Trial
 from spaces.nb201.space import NB201
-from strategies.bayesian_optimisation import BayesianOptimisation
+from strategies.bayesian_optimisation import CHILDREN, PARENTS, BayesianOptimisation
 
 LENGTH, NOISE = 0.4, 0.02
 
@@ -122,7 +122,92 @@ def test_an_error_of_zero_has_a_logarithm():
     assert Toy().contains(strategy.ask().architecture)
 
 
-@pytest.mark.parametrize("option", [{"initial": 0}, {"length": 0}, {"noise": 0}, {"noise": -1}])
+def grown(space, pool=50, trials=60, initial=5):
+    """A strategy that was told of its own queries, and these with their log errors."""
+    strategy = BayesianOptimisation(
+        space, Random(0), (3,), length=LENGTH, noise=NOISE, initial=initial, pool=pool
+    )
+    objective, asked = Additive(space), []
+    for _ in range(trials):
+        asked.append(strategy.ask().architecture)
+        told(strategy, asked[-1], objective.error(asked[-1]))
+    return strategy, asked, np.log([objective.error(arch) for arch in asked])
+
+
+def test_the_posterior_of_candidates_that_came_later_is_the_dense_one():
+    strategy, asked, log_errors = grown(Ascending())
+    assert len(strategy.members) > 100
+    fit, variance, _ = dense_posterior(np.array(asked), log_errors, strategy.members)
+    mean = strategy.errors @ strategy.ones / (strategy.ones @ strategy.ones)
+    found = mean + strategy.error_fit - mean * strategy.one_fit
+    np.testing.assert_allclose(found, fit, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(strategy.variance, variance, rtol=0, atol=1e-8)
+
+
+def test_candidates_are_random_members_and_neighbours_of_the_best():
+    space = Ascending()
+    strategy, asked, log_errors = grown(space, pool=20, trials=PARENTS + 1, initial=99)
+    *parents, _ = np.argsort(log_errors, kind="stable").tolist()
+    rng = Random(0)
+    expected = {space.sample(rng) for _ in range(20)} | set(asked)
+    expected |= {near for parent in parents for near in space.neighbours(asked[parent])}
+    found = set(map(tuple, strategy.members.tolist()))
+    best_first = log_errors[-1] > log_errors[:-1].max()
+    assert expected <= found
+    assert (expected == found) == best_first  # else one more was among the best for a while
+
+
+def test_of_many_neighbours_a_random_hundred_become_candidates():
+    strategy = BayesianOptimisation(Crowded(), Random(0), (3,), pool=1)
+    told(strategy, (0,) * 4, 0.5)
+    near = set(Crowded().neighbours((0,) * 4))
+    found = set(map(tuple, strategy.members.tolist())) & near
+    assert len(near) > CHILDREN
+    assert CHILDREN <= len(found) <= CHILDREN + 1  # the random candidate may be one
+
+
+def test_encodings_of_one_network_are_one_candidate():
+    space = Twins()
+    trials = run(BayesianOptimisation, space, limit=60)
+    keys = [space.key(trial.query.architecture) for trial in trials]
+    fresh = keys[10:]
+    unseen = space.networks - len(set(keys[:10]))
+    assert len(set(fresh[:unseen])) == unseen
+    strategy = BayesianOptimisation(space, Random(0), (3,))
+    assert len(strategy.members) == space.networks
+    told(strategy, (0, 3, 1), 0.5)  # a twin of (0, 3, 0)
+    assert len(strategy.members) == space.networks
+    assert not strategy.unseen[strategy.seats[space.key((0, 3, 0))]]
+
+
+def test_runs_share_nothing_of_the_list_of_members():
+    space = Toy()
+    one, other = (BayesianOptimisation(space, Random(0), (3,)) for _ in range(2))
+    told(one, (0, 0, 0), 0.5)
+    assert other.seats == {space.key(arch): row for row, arch in enumerate(space)}
+    assert other.unseen.all()
+
+
+class Crowded(Toy):
+    choices = (40,) * 4
+
+
+class Wide(Toy):
+    choices = (6,) * 20
+
+
+def test_where_members_cannot_be_listed_it_goes_beyond_its_random_candidates():
+    trials = run(BayesianOptimisation, Wide(), limit=150)
+    rng, objective = Random(0), Additive(Wide())
+    best = min(objective.error(Wide().sample(rng)) for _ in range(20_000))
+    assert min(trial.evaluation.error for trial in trials) < best
+
+
+@pytest.mark.parametrize(
+    "option", [{"initial": 0}, {"pool": 0}, {"length": 0}, {"noise": 0}, {"noise": -1}]
+)
 def test_options_are_checked(option):
-    with pytest.raises(ValueError, match=r"initial is .*; allowed: initial from 1, length and noi"):
+    with pytest.raises(
+        ValueError, match=r"initial is .*; allowed: initial and pool from 1, length"
+    ):
         BayesianOptimisation(Toy(), Random(0), (3,), **option)

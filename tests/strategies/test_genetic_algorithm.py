@@ -5,7 +5,7 @@ from random import Random
 import contracts
 import numpy as np
 import pytest
-from contracts import assert_proportions, run
+from contracts import Ruled, assert_proportions, run
 from objectives import Additive
 
 from bench.search import Evaluation, Query, Trial
@@ -73,6 +73,19 @@ def test_uniform_tosses_a_coin_a_gene():
 @pytest.mark.parametrize("name", CROSSOVERS)
 def test_a_single_gene_can_be_crossed(name):
     assert set(children(name, 50, ((0,), (1,)))) <= {(0,), (1,)}
+
+
+def test_a_crossing_that_leaves_the_space_is_dropped():
+    space, parents = Ruled(), ((0, 0, 0), (1, 2, 1))
+    strategy = GeneticAlgorithm(
+        space, Random(0), (3,), population_size=2, elites=0, crossover_rate=1, mutation_rate=0
+    )
+    for arch in parents:
+        told(strategy, arch, 0.5)
+    children = {strategy.ask().architecture for _ in range(500)}
+    crossed = set(product(*zip(*parents, strict=True)))
+    assert not all(map(space.contains, crossed))
+    assert children == set(filter(space.contains, crossed))
 
 
 def test_roulette_is_proportional_to_what_the_worst_lacks():

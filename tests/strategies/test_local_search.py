@@ -63,6 +63,16 @@ def test_a_space_that_is_all_seen_goes_on():
     assert {trial.query.architecture for trial in trials} == set(Toy())
 
 
+class Lonely(Toy):
+    def neighbours(self, arch):
+        return iter(())
+
+
+def test_a_member_without_neighbours_is_left_for_a_new_start():
+    asked = {trial.query.architecture for trial in run(LocalSearch, Lonely(), limit=300)}
+    assert asked == set(Lonely())
+
+
 @pytest.mark.parametrize("workers", [2, 7, 30])
 def test_with_open_asks_it_still_reaches_the_optimum(workers):
     trials = run(LocalSearch, SPACE, limit=600, workers=workers)

@@ -1,9 +1,10 @@
 import sys
+from functools import partial
 from random import Random
 
 import numpy as np
 import pytest
-from contracts import Toy, assert_proportions, run
+from contracts import Ascending, Ruled, Toy, assert_proportions, run
 from objectives import Additive
 
 from bench.search import Evaluation, Query, Trial
@@ -117,6 +118,61 @@ def test_better_than_the_baseline_becomes_likelier():
     told(strategy, (1, 1, 1), 0.1)
     after = strategy.policy()
     assert (after[range(3), (1, 1, 1)] > before[range(3), (1, 1, 1)]).all()
+
+
+def probability(policy, architecture):
+    return np.prod([row[gene] for row, gene in zip(policy, architecture, strict=True)])
+
+
+def test_in_a_space_with_rules_the_policy_is_what_is_drawn_among_members():
+    strategy = Reinforce(Ruled(), Random(0), (3,))
+    strategy.logits[1] = np.log([0.1, 0.2, 0.3, 0.4])
+    drawn = [strategy.ask().architecture for _ in range(8000)]
+    members = list(Ruled())
+    law = [probability(strategy.policy(), arch) for arch in members]
+    assert_proportions([drawn.count(arch) for arch in members], law)
+
+
+def test_where_the_policy_finds_no_member_the_space_draws():
+    strategy = Reinforce(Ruled(), Random(0), (3,))
+    strategy.logits[1, :4], strategy.logits[2, :2] = [0, -99, -99, -99], [-99, 0]  # forbidden
+    drawn = [strategy.ask().architecture for _ in range(400)]
+    assert_proportions([drawn.count(arch) for arch in Ruled()], np.ones(18))
+
+
+def test_where_hardly_any_draw_is_a_member_it_learns_all_the_same():
+    trials = run(partial(Reinforce, learning_rate=0.05), Ascending(), limit=600)
+    errors = [trial.evaluation.error for trial in trials]
+    assert np.mean(errors[-100:]) < np.mean(errors[:100]) - 0.1
+
+
+def test_following_p_alone_follows_the_mean_reward_of_members():
+    """With the mean reward as baseline: the claim of the class's docstring, by differences."""
+    space, rng = Ruled(), np.random.default_rng(0)
+    strategy = Reinforce(space, Random(0), (3,))
+    members = list(space)
+    rewards = rng.normal(size=len(members))
+    inside = np.isfinite(strategy.logits)
+    logits = np.where(inside, rng.normal(size=inside.shape), -np.inf)
+
+    def law():
+        weights = np.array([probability(strategy.policy(), arch) for arch in members])
+        return weights / weights.sum()
+
+    strategy.logits = logits.copy()
+    baseline = law() @ rewards
+    followed = np.zeros_like(logits)
+    for share, reward, arch in zip(law(), rewards, members, strict=True):
+        toward = -strategy.policy()
+        toward[range(3), arch] += 1
+        followed += share * (reward - baseline) * toward
+    for place in zip(*np.nonzero(inside), strict=True):
+        ends = []
+        for step in (1e-6, -1e-6):
+            strategy.logits = logits.copy()
+            strategy.logits[place] += step
+            ends.append(law() @ rewards)
+        assert followed[place] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-8)
 
 
 def test_it_climbs():
