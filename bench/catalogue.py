@@ -12,8 +12,8 @@ import yaml
 from bench.data import (
     ExtraReader,
     Progress,
-    check_extra,
     check_source,
+    make_extra,
     make_table,
     merge,
     problems,
@@ -36,6 +36,8 @@ from bench.table import (
     shipped_folder,
     write_table,
 )
+
+HOW_TO_RUN = "run it with: nas-arena run"
 
 
 def spaces() -> dict[str, Space]:
@@ -168,10 +170,10 @@ def make(
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise TableError(f"{path} cannot be written: {reason}") from None
     line = f"{path}: {summary(table)}; SHA-256 {digest}{replaces}"
-    words = []
-    if bool(recipe.get("sample")) or len(table.architectures) == there[space].networks:
-        words = _words_to_run(path.stem, table, sample=bool(recipe.get("sample")))
-    return f"{line}\nrun it with: nas-arena run {' '.join(words)}" if words else line
+    sample = bool(recipe.get("sample"))
+    whole = len(table.architectures) == there[space].networks
+    words = _words_to_run(path.stem, table, sample=sample) if whole or sample else None
+    return line if words is None else "\n".join([line, " ".join([HOW_TO_RUN, *words])])
 
 
 def _extended(
@@ -193,8 +195,7 @@ def _extended(
     if table.provenance["space"] != space.name:
         raise TableError(f"table {into} is of space {table.provenance['space']}, not {space.name}")
     table = without(table, name)
-    further = extra(source, space=space, progress=progress)
-    check_extra(further, space)
+    further = make_extra(source, space, recipe, extra, progress=progress)
     there = {
         (dataset, column)
         for (dataset, _), known in table.schedules.items()
@@ -239,8 +240,8 @@ def without(table: Table, name: str) -> Table:
     return replace(table, schedules=schedules, provenance=table.provenance | {"notes": notes})
 
 
-def _words_to_run(name: str, table: Table, *, sample: bool = False) -> list[str]:
-    """How to run on the first data set that can be searched; nothing where none can.
+def _words_to_run(name: str, table: Table, *, sample: bool = False) -> list[str] | None:
+    """How to run on the first data set that can be searched; None where none can.
 
     By the protocol that is named as the table or as its space, else by any that fits, else by
     words that make one fit.
@@ -263,7 +264,7 @@ def _words_to_run(name: str, table: Table, *, sample: bool = False) -> list[str]
             words += _dataset(dataset)
             words += [_word(f"protocol.{key}", schedule) for key in ("schedule", "report_schedule")]
             return [*words, f'"protocol.fidelities=[{known.epochs[-1]}]"']
-    return []
+    return None
 
 
 def _fits(protocol: Protocol, table: Table, dataset: str) -> bool:

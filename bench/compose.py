@@ -6,7 +6,7 @@ All problems are found before anything runs, and raised together.
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from typing import Any, get_type_hints
@@ -21,10 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bench.check import misfits
-from bench.parts import PARTS, build_cell, conf_folder, options
+from bench.parts import PARTS, Training, build_cell, build_training, conf_folder, options
 from bench.run import Cell
 
 GROUPS = (*PARTS, "recipe", "experiment")
+TRAINED = ("space", "dataset", "recipe")
 LIMITS = {"seeds": (1, 10**6), "first_seed": (0, 10**12), "jobs": (1, 1024)}
 
 
@@ -91,6 +92,75 @@ def plan(words: Sequence[str], *, multirun: bool = False) -> Plan:
     if problems or settings is None:
         raise ConfigError(problems)
     return Plan(settings, list({cell.key: cell for cell in cells}.values()))
+
+
+def training(words: Sequence[str], stored: Mapping[str, Any] | None = None) -> Training:
+    """Compose and build what is trained, on which data and how.
+
+    Args:
+        words: overrides of `space`, `dataset` and `recipe`, and of their keys.
+        stored: these groups as an earlier run had them, resolved; a group that `words` choose
+            is not taken from there.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    problems: list[str] = []
+    overrides = _parse(words, problems, multirun=True, foreign=False)
+    for word in overrides:
+        if word.is_sweep_override():
+            problems.append(f"{word.input_line!r} has several values; allowed: one")
+        elif word.key_or_group.split(".")[0] not in TRAINED:
+            problems.append(
+                f"{word.key_or_group} is unknown here; allowed: {', '.join(TRAINED)} and their keys"
+            )
+    if problems:
+        raise ConfigError(problems)
+    groups = [word for word in overrides if word.key_or_group in TRAINED]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
+        try:
+            lines = [str(word.input_line) for word in groups]
+            config = compose("training", lines, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+            raise ConfigError([" ".join(str(error).split())]) from None
+    choices = OmegaConf.to_container(config.hydra.runtime.choices)
+    assert isinstance(choices, dict)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    if "recipe" not in config:  # optional, as its default is named by the space
+        raise ConfigError(
+            [f"space={choices['space']} has no recipe of its name; choose one with recipe=; "
+             f"allowed: {', '.join(options('recipe'))}"]
+        )  # fmt: skip
+    chosen = {word.key_or_group for word in groups}
+    for part, values in (stored or {}).items():
+        if part not in chosen:
+            _restore(config[part], values, part, problems)
+    singles = [word for word in overrides if word not in groups]
+    _set_keys(config, singles, choices, problems)
+    made = build_training(config, {part: str(choices[part]) for part in TRAINED}, problems)
+    if problems or made is None:
+        raise ConfigError(problems)
+    return made
+
+
+def _restore(node: Any, stored: Any, where: str, problems: list[str]) -> None:
+    """Give a part the plain values it had in a run; code is named by our own files alone."""
+    if not isinstance(node, DictConfig) or not isinstance(stored, dict):
+        problems.append(f"{where} is not what the run had")
+        return
+    for key, value in stored.items():
+        if key == "_target_" and value != node.get(key):
+            problems.append(f"{where} was {value} in the run; it is {node.get(key)} now")
+        elif key.startswith("_"):
+            continue
+        elif key not in node:
+            problems.append(f"{where}.{key} of the run is no key any more")
+        elif isinstance(value, dict) and "_target_" in value:
+            _restore(node[key], value, f"{where}.{key}", problems)
+        else:
+            node[key] = value
 
 
 def _parse(
@@ -176,9 +246,18 @@ def _compose(overrides: Sequence[Override], problems: list[str]) -> DictConfig:
     config["_names"] = {part: choices[part] for part in PARTS}
     touching = {word.key_or_group.split(".")[0] for word in overrides}
     config["_touched"] = bool(touching & {"protocol", "experiment"})  # perhaps not as published
+    _set_keys(config, [word for word in overrides if word not in chosen], choices, problems)
+    return config
+
+
+def _set_keys(
+    config: DictConfig,
+    overrides: Iterable[Override],
+    choices: Mapping[Any, Any],
+    problems: list[str],
+) -> None:
+    """Set single keys, of which none may be new."""
     for word in overrides:
-        if word in chosen:
-            continue
         *path, leaf = word.key_or_group.split(".")
         node = OmegaConf.select(config, ".".join(path)) if path else config
         keys = map(str, node) if isinstance(node, DictConfig) else ()
@@ -191,7 +270,6 @@ def _compose(overrides: Sequence[Override], problems: list[str]) -> DictConfig:
             problems.append(f"{word.key_or_group}: {where} has no key {leaf}; {has}{near}")
         else:
             node[leaf] = word.value()
-    return config
 
 
 def _of_hydra(word: Override) -> bool:

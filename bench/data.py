@@ -22,17 +22,32 @@ seeds missing. `source_sha256`, where given, is that of the file.
 Every data set and schedule needs train_seconds, the seconds of ONE epoch: above, `hours` are those
 of 200 epochs, so the scale is 3600 / 200 = 18. valid_seconds are those of one validation pass.
 Other metrics are shown to strategies without training, so they may only be what can be known
-without a data set: names that begin with parameters, flops, latency, energy or memory.
+without a data set: names that begin with parameters, flops, latency, energy, memory, proxy or
+arithmetic_intensity.
 
 Every architecture of the space stands in one row. The table takes the name of the recipe's file:
 `nas-arena data import mine.yaml FILE` makes the table `mine`, and says how to run on it, such as
 `nas-arena run objective.table=mine dataset.name=cifar10`.
+
+Metrics that somebody else measured can be added to a table. Such a recipe has no `values` and no
+splits, and its rules need no schedule, as the columns go into all of them; here, milliseconds:
+
+    space: nb201
+    source: our own measurements, 2024
+    architecture: arch_str
+    columns:
+      - {column: ms_phone, dataset: cifar10, metric: latency_phone, scale: 0.001}
+
+`nas-arena data import phone.yaml FILE --into nb201` writes the table `nb201` with them into the
+data folder. An architecture that the file lacks gets NaN; what the table had stays as it is.
 """
 
 import hashlib
+import json
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from lzma import LZMAError
@@ -43,10 +58,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.recipe import VALUES, check_recipe, several, shown
+from bench.recipe import VALUES, check_recipe, is_visible, several, shown
 from bench.space import Space
 from bench.table import PROVENANCE, Schedule, Table, TableError, sha256
 
+LONGEST_PART = 400  # characters of a refusal, at its begin and at its end
 T = TypeVar("T")
 
 
@@ -100,6 +116,44 @@ def read_columns(
     Raises:
         TableError: the file is damaged or foreign, or a rule does not fit it.
     """
+    frame, genes = _read_rows(source, space, architecture, columns)
+    rules: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for rule in columns:
+        for schedule in several(rule["schedule"]):
+            rules[str(rule["dataset"]), str(schedule)].append(rule)
+    return Table(
+        dict(provenance),
+        genes,
+        {key: _read_group(frame, group, values) for key, group in rules.items()},
+    )
+
+
+@np.errstate(over="ignore")  # what becomes infinite is found by `check_extra`
+def read_further(
+    source: Path,
+    *,
+    space: Space,
+    progress: Progress,
+    architecture: str,
+    columns: list[dict[str, Any]],
+) -> Extra:
+    """Read the metrics of a CSV, Parquet or JSON file that are to be added to a table.
+
+    Raises:
+        TableError: the file is damaged or foreign, or a rule does not fit it.
+    """
+    frame, genes = _read_rows(source, space, architecture, columns)
+    further: dict[str, dict[str, NDArray[np.float32]]] = defaultdict(dict)
+    for rule in progress(columns, len(columns)):
+        numbers = _numbers(frame[rule["column"]], rule, 1)[:, 0] * rule.get("scale", 1)
+        further[str(rule["dataset"])][rule["metric"]] = numbers.astype(np.float32)
+    return Extra(genes, dict(further))
+
+
+def _read_rows(
+    source: Path, space: Space, architecture: str, columns: list[dict[str, Any]]
+) -> tuple[Any, NDArray[np.int8]]:
+    """The frame of a file, and the genes of its rows."""
     frame = _read_frame(source)
     absent = {architecture, *(rule["column"] for rule in columns)} - set(frame.columns)
     if absent:
@@ -108,16 +162,7 @@ def read_columns(
         genes = [space.from_string(str(text)) for text in frame[architecture]]
     except ValueError as error:
         raise TableError(f"{source.name}: {error}") from None
-
-    rules: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for rule in columns:
-        for schedule in several(rule["schedule"]):
-            rules[str(rule["dataset"]), str(schedule)].append(rule)
-    return Table(
-        dict(provenance),
-        np.array(genes, dtype=np.int8),
-        {key: _read_group(frame, group, values) for key, group in rules.items()},
-    )
+    return frame, np.array(genes, dtype=np.int8).reshape(len(genes), len(space.choices))
 
 
 def _read_frame(source: Path) -> Any:
@@ -132,13 +177,23 @@ def _read_frame(source: Path) -> Any:
     if kind is None:
         raise TableError(f"{source.name} is none of {', '.join(kinds)} (or one compressed)")
     try:
+        if source.suffix == ".json":
+            json.loads(source.read_bytes(), object_pairs_hook=_once)  # pandas takes the last
         frame = kinds[kind](source)
+    except RecursionError:
+        raise TableError(f"{source} cannot be read as json: it is nested too deeply") from None
     except ImportError:
         raise TableError("reading Parquet needs: pip install 'nas-arena[parquet]'") from None
     except (OSError, EOFError, ValueError, zlib.error, LZMAError, BadZipFile) as error:
         raise TableError(f"{source} cannot be read as {kind[1:]}: {error}") from None
     frame.columns = [str(name) for name in frame.columns]  # those of JSON may come as numbers
     return frame
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
 
 
 @np.errstate(over="ignore")  # what becomes infinite is found by `problems`
@@ -242,15 +297,16 @@ def _schedule_problems(schedule: Schedule, partial: bool) -> Iterator[str]:
             yield f"{name} has shape {values.shape[1:]} an architecture, not {shape}"
         elif name.endswith("_seconds"):
             known = values[trained] if scores else values
-            if (finite <= 0).any() or np.isnan(known).reshape(len(known), -1).all(-1).any():
+            if (finite <= 0).any() or np.isnan(known).all(tuple(range(1, known.ndim))).any():
                 yield f"{name} is not above zero everywhere"
 
 
 def digest_of(source: Path) -> str:
-    """The SHA-256 of a file; of a folder, that of the names and digests of the files in it."""
+    """The SHA-256 of a file; of a folder, that of the names and digests of all files in it."""
     if source.is_file():
         return sha256(source)
-    listing = [f"{sha256(path)}  {path.name}\n" for path in sorted(source.iterdir())]
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    listing = [f"{sha256(path)}  {path.relative_to(source).as_posix()}\n" for path in files]
     return hashlib.sha256("".join(listing).encode()).hexdigest()
 
 
@@ -262,6 +318,9 @@ def check_source(source: Path, recipe: Mapping[str, Any]) -> str:
     """
     if not source.exists():
         raise TableError(f"there is no file {source}")
+    inside = [source, *source.rglob("*")] if source.is_dir() else [source]
+    if odd := [path for path in inside if not path.is_file() and not path.is_dir()]:
+        raise TableError(f"{odd[0]} is no plain file")  # a pipe would be waited for
     try:
         digest, expected = digest_of(source), recipe.get("source_sha256")
     except OSError as error:
@@ -296,15 +355,81 @@ def make_table(
     digest = check_source(source, recipe)
     provenance = {key: recipe.get(key) or "" for key in PROVENANCE}
     provenance |= {"space": space.name, "source_sha256": digest}
-    if reader is None:
-        rules = {key: recipe[key] for key in ("architecture", "values", "columns")}
-        table = read_columns(source, space=space, provenance=provenance, **rules)
-    else:
-        table = reader(source, space=space, provenance=provenance, progress=progress)
+    with _naming(source):
+        if reader is None:
+            rules = {key: recipe[key] for key in ("architecture", "values", "columns")}
+            table = read_columns(source, space=space, provenance=provenance, **rules)
+        else:
+            table = reader(source, space=space, provenance=provenance, progress=progress)
     partial = partial or bool(recipe.get("sample"))
     if found := problems(table, space, partial=partial):
         raise TableError(f"{source.name}: " + "; ".join(islice(found, 3)))
     return table
+
+
+def make_extra(
+    source: Path,
+    space: Space,
+    recipe: Mapping[str, Any],
+    reader: ExtraReader,
+    *,
+    progress: Progress = silent,
+) -> Extra:
+    """Check the recipe, read further columns from `source` by it and check the result.
+
+    Raises:
+        TableError: as `make_table`.
+    """
+    check_recipe(recipe, needs_rules=False)
+    check_source(source, recipe)
+    with _naming(source):
+        extra = reader(source, space=space, progress=progress)
+        check_extra(extra, space)
+    return extra
+
+
+@contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    """Have every refusal name its file, in one line that a terminal shows as it is."""
+    try:
+        yield
+    except TableError as error:
+        text = " ".join(str(error).split())
+        text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+        if len(text) > 2 * LONGEST_PART:  # of what stands in the file
+            text = f"{text[:LONGEST_PART]} … {text[-LONGEST_PART:]}"
+        raise TableError(text if source.name in text else f"{source.name}: {text}") from None
+
+
+def check_extra(extra: Extra, space: Space) -> None:
+    """Look at further columns before they are shown to strategies.
+
+    Raises:
+        TableError: a foreign or repeated architecture, a name that may not be visible, or
+            numbers that are too few, infinite, negative or absent.
+    """
+    genes = extra.architectures
+    foreign = [arch for arch in map(tuple, genes.tolist()) if not space.contains(arch)]
+    if foreign:
+        raise TableError(
+            f"{len(foreign)} architectures are not in {space.name}, first {foreign[0]}"
+        )
+    _, first, counts = np.unique(space.keys(genes), return_index=True, return_counts=True)
+    if len(counts) and counts.max() > 1:
+        arch = tuple(genes[first[counts.argmax()]].tolist())
+        raise TableError(f"architecture {arch} stands in {counts.max()} rows")
+    for dataset, columns in extra.columns.items():
+        for name, values in columns.items():
+            if not is_visible(name):
+                raise TableError(f"{dataset}: a column {name} may not be shown to strategies")
+            if values.shape != (len(genes),):
+                raise TableError(f"{dataset}: {name} has {len(values):,} rows of {len(genes):,}")
+            if np.isinf(values).any():
+                raise TableError(f"{dataset}: {name} holds an infinite number")
+            if not name.startswith("proxy") and (values < 0).any():
+                raise TableError(f"{dataset}: {name} holds a number below zero")
+            if np.isnan(values).all():
+                raise TableError(f"{dataset}: {name} holds no number")
 
 
 def merge(table: Table, extra: Extra, space: Space) -> Table:
@@ -322,7 +447,12 @@ def merge(table: Table, extra: Extra, space: Space) -> Table:
             f"the file knows {', '.join(extra.columns) or 'no data set'}; the table has {have}"
         )
     place = {key: row for row, key in enumerate(space.keys(extra.architectures).tolist())}
-    rows = np.array([place.get(key, -1) for key in space.keys(table.architectures).tolist()])
+    rows = np.full(len(table.architectures), -1)
+    for key, row in zip(
+        *(some.tolist() for some in space.aliases(table.architectures)), strict=True
+    ):
+        if key in place:
+            rows[row] = place[key]
     if (rows < 0).all():
         raise TableError("the file knows none of the architectures of the table")
     schedules = {}

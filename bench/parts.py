@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -18,10 +18,13 @@ from bench.check import misfits
 from bench.protocol import Protocol
 from bench.run import Cell
 from bench.search import Budget, Objective
+from bench.space import Space
 from bench.table import TableError
 
 if TYPE_CHECKING:  # a run does not read published files
     from bench.data import ExtraReader, Reader
+    from bench.training.data import Loader
+    from bench.training.recipe import Recipe
 
 PARTS = ("strategy", "space", "dataset", "objective", "protocol", "budget")
 
@@ -126,6 +129,62 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
     if found or objective is None:
         return None
     return Cell(names, parts, strategy, space, objective, protocol, budget, config.workers)
+
+
+class Training(NamedTuple):
+    """What is trained, on which data and how."""
+
+    names: dict[str, str]
+    """What each part is called in `conf`."""
+    config: dict[str, Any]
+    """The parts' resolved configuration."""
+    space: Space
+    load: "Loader"
+    recipe: "Recipe"
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set in tables."""
+        return str(self.config["dataset"]["name"])
+
+
+def build_training(
+    config: DictConfig, names: dict[str, str], problems: list[str]
+) -> Training | None:
+    """Build what is trained; what is wrong with it is added to `problems`."""
+    if "load" not in config.dataset:
+        problems.append(
+            f"dataset={names['dataset']} cannot be loaded for training; allowed: "
+            + ", ".join(known for known in options("dataset") if _can_load(known))
+        )
+        return None
+    found: list[str] = []
+    space, load, recipe = (
+        _instantiate(where, node, found)
+        for where, node in (
+            ("space", config.space),
+            ("dataset.load", config.dataset.load),
+            ("recipe", config.recipe),
+        )
+    )
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    if not found:
+        found += _network_misfits(space, recipe)
+    problems += found
+    return None if found else Training(names, resolved, space, load, recipe)
+
+
+def _can_load(dataset: str) -> bool:
+    return "load" in OmegaConf.load(conf_folder() / "dataset" / f"{dataset}.yaml")
+
+
+def _network_misfits(space: Space, recipe: "Recipe") -> list[str]:
+    from bench.training.trainer import network_builder, network_misfits
+
+    try:
+        return network_misfits(network_builder(space), recipe.network)
+    except LookupError as error:
+        return [str(error)]
 
 
 def _lacks(part: str, names: dict[str, str], error: InterpolationKeyError) -> str:

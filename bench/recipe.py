@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.table import PROVENANCE, TableError
+from bench.table import HIDDEN, PROVENANCE, TableError
 
 VALUES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "accuracy_percent": lambda values: 1 - values / 100,
@@ -17,8 +17,12 @@ VALUES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 }
 SECONDS = ("train_seconds", "valid_seconds")
 SPLITS = ("train", "valid", "test")
-KNOWN_WITHOUT_DATA = ("parameters", "flops", "latency", "energy", "memory", "proxy")
+KNOWN_WITHOUT_DATA = (
+    *("parameters", "flops", "latency", "energy", "memory", "proxy"),
+    "arithmetic_intensity",
+)
 WHERE = {"column", "dataset", "schedule"}  # what every rule says
+IN_EVERY_TABLE = ("architectures", "keys", "rows")
 LONGEST_TEXT = 60_000  # bytes; an HDF5 attribute holds less than 64 KiB
 Check = tuple[Callable[[Any], bool], str]  # a test of a value, and what is allowed in words
 
@@ -34,16 +38,30 @@ def _is_whole(value: Any) -> bool:
 def _is_name(value: Any) -> bool:
     """Whether a value can name a group in the file: no slash, and not what is there already."""
     text = str(value) if isinstance(value, str) or _is_whole(value) else ""
-    return re.fullmatch(r"\w[\w.+-]*", text) is not None and text != "architectures"
+    return re.fullmatch(r"\w[\w.+-]*", text) is not None and text not in IN_EVERY_TABLE
+
+
+def _is_file_name(value: Any) -> bool:
+    """Whether a value names a file or folder, and none above it."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.+ -]*", value) is not None
 
 
 def _is_scale(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e300
 
 
-def _is_metric(value: Any) -> bool:
+def is_visible(value: Any) -> bool:
+    """Whether a column of this name may be shown to strategies without any training."""
     allowed = rf"({'|'.join(KNOWN_WITHOUT_DATA)})\w*"
-    return isinstance(value, str) and (value in SECONDS or bool(re.fullmatch(allowed, value)))
+    return (
+        isinstance(value, str)
+        and re.fullmatch(allowed, value) is not None
+        and not value.endswith(HIDDEN)
+    )
+
+
+def _is_metric(value: Any) -> bool:
+    return is_visible(value) or value in SECONDS
 
 
 def _is_note(value: Any) -> bool:
@@ -71,7 +89,7 @@ _NAMES = "a name of letters, digits and _ . + -"
 _WHOLES = "a whole number from 0, or a list of different ones"
 RULE: dict[str, Check] = {
     "column": (_is_text, "the name of a column, as text"),
-    "dataset": (_is_name, f"{_NAMES}, but not architectures"),
+    "dataset": (_is_name, f"{_NAMES}, but not {' or '.join(IN_EVERY_TABLE)}"),
     "schedule": (_one_or_more(_is_name), f"{_NAMES}, or a list of different ones"),
     "split": (lambda value: value in SPLITS, ", ".join(SPLITS)),
     "epoch": (_one_or_more(_is_whole), _WHOLES),
@@ -102,7 +120,11 @@ RECIPE: dict[str, Check] = {
         ),
         "a list of rules, each with keys and values",
     ),
-    "file": (_is_text, "the name of the published file"),
+    "file": (_is_file_name, "the name of the published file or folder, and no other folder"),
+    "also": (
+        lambda value: isinstance(value, list) and all(map(_is_file_name, value)),
+        "a list of other names under which it is published",
+    ),
     "url": (lambda value: isinstance(value, str) and value.startswith("https://"), "https://…"),
     "megabytes": _COUNT,
     "rows": _COUNT,
@@ -138,15 +160,41 @@ def check_recipe(recipe: Mapping[str, Any], *, needs_rules: bool = True) -> None
     if not {"architecture", "values", "columns"} <= recipe.keys():
         raise TableError("a recipe needs the keys architecture, values and columns")
     for rule in recipe["columns"]:
-        where = f"rule {shown(rule)}"
         known, needed = (OF_SPLIT, "epoch") if "split" in rule else (OF_METRIC, "metric")
-        if wrong := rule.keys() - (WHERE | known) or (WHERE | {needed}) - rule.keys():
-            names = ", ".join(sorted(map(_name_of, wrong)))
-            allowed = ", ".join(sorted(WHERE | known))
-            raise TableError(f"{where}: {names} is unknown or missing; allowed here: {allowed}")
-        _check(f"{where}: ", rule, RULE)
+        _check_rule(rule, needed=WHERE | {needed}, allowed=WHERE | known)
         if min(len(several(rule.get("epoch", 0))), len(several(rule.get("seed", 0)))) > 1:
-            raise TableError(f"{where}: of epoch and seed only one may be a list")
+            raise TableError(f"rule {shown(rule)}: of epoch and seed only one may be a list")
+
+
+def check_further(recipe: Mapping[str, Any]) -> None:
+    """Look at a recipe for columns that are added to a table: its rules name metrics alone.
+
+    Raises:
+        TableError: a key or a value that is not allowed.
+    """
+    _check("", recipe, RECIPE)
+    if not {"architecture", "columns"} <= recipe.keys() or "values" in recipe:
+        raise TableError(
+            "a recipe for further columns needs the keys architecture and columns, and no values"
+        )
+    needed = {"column", "dataset", "metric"}
+    for rule in recipe["columns"]:
+        _check_rule(rule, needed=needed, allowed=needed | {"scale"})
+        if not is_visible(rule["metric"]):
+            raise TableError(
+                f"rule {shown(rule)}: metric is {rule['metric']}; allowed for a further column: "
+                f"names that begin with {', '.join(KNOWN_WITHOUT_DATA)}"
+            )
+
+
+def _check_rule(rule: Mapping[str, Any], *, needed: set[str], allowed: set[str]) -> None:
+    where = f"rule {shown(rule)}"
+    if wrong := rule.keys() - allowed or needed - rule.keys():
+        names = ", ".join(sorted(map(_name_of, wrong)))
+        raise TableError(
+            f"{where}: {names} is unknown or missing; allowed here: {', '.join(sorted(allowed))}"
+        )
+    _check(f"{where}: ", rule, RULE)
 
 
 def _check(where: str, values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:

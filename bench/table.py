@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench.guard import ForeignError, check_structure, read_text
 from bench.protocol import Protocol
 from bench.search import Evaluation, Objective, Query
 from bench.space import Architecture, Space
@@ -108,7 +109,7 @@ def write_table(table: Table, space: Space, path: Path) -> str:
     new_table = path.with_name(f".{path.name}.{os.getpid()}")
     new_digest = path.with_name(f".{digest_file(path).name}.{os.getpid()}")
     try:
-        _write_file(table, space, new_table)
+        new_table.write_bytes(_image(table, space))
         digest = sha256(new_table)
         new_digest.write_text(f"{digest}  {path.name}\n")
         for file in new_table, new_digest:
@@ -120,8 +121,9 @@ def write_table(table: Table, space: Space, path: Path) -> str:
     return digest
 
 
-def _write_file(table: Table, space: Space, path: Path) -> None:
-    with h5py.File(path, "w") as file:
+def _image(table: Table, space: Space) -> bytes:
+    """The file, made in memory: HDF5 crashes the process where a disk is full."""
+    with h5py.File("table", "w", driver="core", backing_store=False) as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         for key in PROVENANCE:
             file.attrs[key] = np.bytes_(table.provenance[key].encode())
@@ -135,6 +137,9 @@ def _write_file(table: Table, space: Space, path: Path) -> None:
             columns = {"epochs": known.epochs, "seeds": known.seeds, **known.columns}
             for name, values in columns.items():
                 _write_column(group, name, values)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+        return image
 
 
 def _flush(path: Path) -> None:
@@ -161,7 +166,7 @@ def _put_in_place(new_table: Path, new_digest: Path, path: Path) -> None:
 def _write_column(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
     chunks = (len(values), 1, values.shape[2]) if values.ndim == 3 and values.size else True
     group.create_dataset(
-        name, data=values, chunks=chunks, compression=9, shuffle=True, fletcher32=True
+        name, data=values, chunks=chunks, compression=6, shuffle=True, fletcher32=True
     )
 
 
@@ -169,6 +174,12 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, size: int, changed: int, inode: int) -> str:
+    """The same, once a process for a file that stays as it is."""
+    return sha256(path)
 
 
 @contextmanager
@@ -185,7 +196,8 @@ def open_table(path: Path) -> Iterator[tuple[h5py.File, str]]:
             f"{path} has no digest in {digest_file(path).name} beside it; "
             "make tables with `nas-arena data import`"
         ) from None
-    digest = sha256(path)
+    status = path.stat()
+    digest = _sha256_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
     if digest != expected:
         raise TableError(
             f"{path} is damaged or was changed: its SHA-256 is {digest[:12]}…, "
@@ -196,12 +208,59 @@ def open_table(path: Path) -> Iterator[tuple[h5py.File, str]]:
     except OSError:
         raise TableError(f"{path} is not an HDF5 file") from None
     with file:
-        if file.attrs.get("format") != FORMAT.encode():
+        if not _is_ours(file):
             raise TableError(
                 f"{path} is not a table of this version ({FORMAT!r}); make it again with "
                 "`nas-arena data import`"
             )
+        try:
+            check_structure(file, PROVENANCE)
+        except ForeignError as error:
+            raise TableError(f"{path} is not built like a table: {error}") from None
         yield file, digest
+
+
+def _is_ours(file: h5py.File) -> bool:
+    try:
+        return read_text(file, "format") == FORMAT
+    except ForeignError:
+        return False
+
+
+def read_index(file: h5py.File) -> tuple[NDArray[np.int8], NDArray[np.uint64], NDArray[np.int32]]:
+    """The architectures, the keys and the rows that these find, of an open table.
+
+    Raises:
+        TableError: they are damaged, a key stands there twice, or a row is not there.
+    """
+    genes, keys, rows = (_values(file, name) for name in ("architectures", "keys", "rows"))
+    if (keys[1:] <= keys[:-1]).any():
+        raise TableError(f"{file.filename}: its keys do not ascend")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(genes):
+        raise TableError(
+            f"{file.filename}: its rows go from {rows.min()} to {rows.max()}; "
+            f"it has {len(genes):,} architectures"
+        )
+    return genes, keys, rows
+
+
+def _values(file: h5py.File, name: str, at: Any = ...) -> Any:
+    """Some values of a dataset of an open table."""
+    try:
+        return file[name][at]
+    except (OSError, RuntimeError, MemoryError):
+        raise TableError(f"{file.filename} is damaged: {name} cannot be read") from None
+
+
+def _column(file: h5py.File, name: str, at: Any = ...) -> Any:
+    """Some values of a column; none that is infinite or, of an error, no fraction."""
+    values = _values(file, name, at)
+    wrong = np.isinf(values)
+    if name.endswith("_error"):
+        wrong |= (values < 0) | (values > 1)
+    if wrong.any():
+        raise TableError(f"{file.filename}: {name} holds {values[wrong][0]:g}")
+    return values
 
 
 def _group(file: h5py.File, dataset: str, schedule: str) -> h5py.Group:
@@ -243,7 +302,13 @@ def read_schedule(
         if column not in there:
             raise TableError(f"{column} is not in {where}; it has {', '.join(there)}")
     group = file[dataset][schedule]
-    recorded = group["epochs"][:].tolist()
+    recorded, seeds = (
+        _values(file, f"{dataset}/{schedule}/{name}").tolist() for name in ("epochs", "seeds")
+    )
+    if recorded != sorted(set(recorded)) or len(seeds) != len(set(seeds)):
+        raise TableError(
+            f"{where}: its epochs do not ascend, or a training seed stands there twice"
+        )
     if isinstance(epochs, str):
         epochs = recorded if epochs == "all" else recorded[-1:]
     if absent := [epoch for epoch in epochs if epoch not in recorded]:
@@ -252,11 +317,17 @@ def read_schedule(
         )
     at = [recorded.index(epoch) for epoch in epochs]
     whole = slice(None) if len(at) == len(recorded) else at
-    values = {name: group[name] for name in columns}
     return Schedule(
-        group["epochs"][at],
-        group["seeds"][:],
-        {name: some[:, whole] if some.ndim == 3 else some[:] for name, some in values.items()},
+        np.array(recorded, np.int32)[at],
+        np.array(seeds, np.int32),
+        {
+            name: _column(
+                file,
+                f"{dataset}/{schedule}/{name}",
+                (slice(None), whole) if group[name].ndim == 3 else ...,
+            )
+            for name in columns
+        },
     )
 
 
@@ -269,7 +340,7 @@ def read_table(path: Path) -> Table:
     with open_table(path) as (file, _):
         return Table(
             {key: file.attrs[key].decode() for key in PROVENANCE},
-            file["architectures"][:],
+            read_index(file)[0],
             {
                 (dataset, schedule): read_schedule(
                     file, dataset, schedule, column_names(file, dataset, schedule)
@@ -284,9 +355,13 @@ def read_table(path: Path) -> Table:
 def mean_over_seeds(errors: NDArray[np.float32]) -> NDArray[np.float64]:
     """The mean over the last axis of the seeds that are there; NaN where there is none."""
     there = ~np.isnan(errors)
+    mean: NDArray[np.float64]
+    if errors.size and there.all():  # the same, but faster
+        mean = errors.mean(-1, dtype=np.float64)
+        return mean
     count = there.sum(-1)
     total = np.where(there, errors, 0).sum(-1, dtype=np.float64)
-    mean: NDArray[np.float64] = np.full(count.shape, np.nan)
+    mean = np.full(count.shape, np.nan)
     np.divide(total, count, out=mean, where=count > 0)
     return mean
 
@@ -303,7 +378,7 @@ class TableObjective(Objective):
             TableError: the table is not here, is damaged, or lacks what the protocol names.
         """
         self.space, self.dataset, self.protocol, self.table = space, dataset, protocol, table
-        path = find_table(space, table or space.name)
+        path = self._path = find_table(space, table or space.name)
         with open_table(path) as (file, self.digest):
             if file.attrs["space"] != space.name.encode():
                 raise TableError(
@@ -315,28 +390,20 @@ class TableObjective(Objective):
             visible = [name for name in there if not name.endswith(HIDDEN)]
             names = [protocol.metric, *training, *passes, *visible]
             signal = read_schedule(file, dataset, protocol.schedule, names, protocol.fidelities)
-            report = read_schedule(file, dataset, protocol.report_schedule, protocol.report, "last")
-            genes, self._keys, self._rows = (
-                file[name][:] for name in ("architectures", "keys", "rows")
-            )
-        if len(genes) and self._find(genes[:1]).tolist() != [0]:
+            read_schedule(file, dataset, protocol.report_schedule, protocol.report, [])
+            self._keys, self._rows = file["keys"][:], file["rows"][:]
+            count, first = len(file["architectures"]), file["architectures"][:1]
+        if count and self._find(first).tolist() != [0]:
             raise TableError(f"{path} was made with another form of {space.name}; import it again")
         errors = signal.columns[protocol.metric]
         if protocol.noise == "mean":
             errors = mean_over_seeds(errors)[..., None].astype(np.float32)
         self._errors = errors
-        for name, values in {protocol.metric: errors, **report.columns}.items():
-            known = int((~np.isnan(values)).any(-1).all(-1).sum())
-            if known < space.networks:
-                raise TableError(
-                    f"table {path.name} knows {name} of {known:,} of the {space.networks:,} "
-                    f"architectures of {space.name} on {dataset}, schedule "
-                    f"{protocol.schedule}; a search needs them all"
-                )
+        self._check_coverage(protocol.schedule, protocol.metric, errors)
         if protocol.metric.endswith("_loss"):
             self.worst = float(np.nanmax(errors))
         self.timed = bool(training)
-        none = np.zeros(len(genes), np.float32)
+        none = np.zeros(count, np.float32)
         seconds: NDArray[Any] = signal.columns[training[0]] if training else none
         if seconds.ndim == 1:
             seconds = (np.array(protocol.fidelities) * seconds.astype(float)[:, None])[..., None]
@@ -349,11 +416,35 @@ class TableObjective(Objective):
             name: values if values.ndim == 1 else mean_over_seeds(values)
             for name, values in columns.items()
         }
-        self._report = {
-            name: mean_over_seeds(report.columns[name][:, 0]) for name in protocol.report
-        }
-        self.optimum = {name: float(np.nanmin(values)) for name, values in self._report.items()}
         self._known: dict[tuple[int, int], dict[Architecture, Answers]] = defaultdict(dict)
+
+    def _check_coverage(self, schedule: str, name: str, values: NDArray[np.float32]) -> None:
+        missing = np.isnan(values)
+        known = int((~missing).any(-1).all(-1).sum()) if missing.any() else len(values)
+        if known < self.space.networks:
+            raise TableError(
+                f"table {self.table or self.space.name} knows {name} of {known:,} of the "
+                f"{self.space.networks:,} architectures of {self.space.name} on {self.dataset}, "
+                f"schedule {schedule}; a search needs them all, or objective=surrogate"
+            )
+
+    @cached_property
+    def _report(self) -> dict[str, NDArray[np.float64]]:
+        """The reported metrics of every row; read when first asked for, as no answer needs them."""
+        protocol = self.protocol
+        with open_table(self._path) as (file, digest):
+            if digest != self.digest:
+                raise TableError(f"table {file.filename} has changed while it was in use")
+            report = read_schedule(
+                file, self.dataset, protocol.report_schedule, protocol.report, "last"
+            )
+        for name, values in report.columns.items():
+            self._check_coverage(protocol.report_schedule, name, values)
+        return {name: mean_over_seeds(report.columns[name][:, 0]) for name in protocol.report}
+
+    @cached_property
+    def optimum(self) -> Mapping[str, float]:  # type: ignore[override]
+        return {name: float(values.min()) for name, values in self._report.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes read the table themselves."""

@@ -111,8 +111,8 @@ def test_a_wrong_number_is_seen(shipped):
 def imported(tmp_path_factory):
     if not MERGED.exists():
         pytest.skip(f"the test accuracies are not here ({MERGED.name})")
-    recipe = OmegaConf.to_container(OmegaConf.load(CONF / "data/nats_tss.yaml"))
-    path = tmp_path_factory.mktemp("tables") / "nats_tss.h5"
+    recipe = OmegaConf.to_container(OmegaConf.load(CONF / "data/nb201_joined.yaml"))
+    path = tmp_path_factory.mktemp("tables") / "nb201_joined.h5"
     write_table(make_table(MERGED, SPACE, recipe), SPACE, path)
     return read_table(path)
 

@@ -1,7 +1,5 @@
 import gzip
 import json
-import os
-import pickle
 import shlex
 import zipfile
 from dataclasses import replace
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 from bench import catalogue
 from bench.compose import ConfigError, plan
 from bench.data import Extra, digest_of, make_table, merge, problems, summary
-from bench.pickled import restricted_load
 from bench.recipe import RULE
 from bench.table import PROVENANCE, Schedule, Table, TableError, read_table, sha256, write_table
 
@@ -261,8 +258,8 @@ def test_an_unknown_kind_of_file(tmp_path):
         (rules(0, column="gone"), "^published.csv has no column gone$"),
         (RECIPE | {"architecture": "a"}, "^published.csv has no column a$"),
         ({"columns": [{}]}, "^a recipe needs the keys architecture, values and columns$"),
-        (rules(1, separator=None), r"^column final, row 1 \(from 0\): '.*' is not 2 number"),
-        (rules(1, seed=7), r"^column final, row 1 \(from 0\): '.*' is not 1 number"),
+        (rules(1, separator=None), r"column final, row 1 \(from 0\): '.*' is not 2 number"),
+        (rules(1, seed=7), r"column final, row 1 \(from 0\): '.*' is not 1 number"),
         (rules(1, epoch=[1, 3], seed=[7, 8]), "rule .*: of epoch and seed only one"),
         (rules(0, split="validation"), "split is 'validation'; allowed: train, valid, test$"),
         (rules(0, split=["valid"]), r"split is \['valid'\]; allowed: train, valid, test$"),
@@ -306,7 +303,7 @@ def test_a_recipe_that_does_not_fit(source, recipe, sentence):
         ({"arch": ["9-9-9", *TEXTS[1:]]}, r"architectures are not in toy, first \(9, 9, 9\)"),
         ({"arch": ["a cell", *TEXTS[1:]]}, "^data.csv: .*a cell"),
         ({"arch": [TEXTS[1], *TEXTS[1:]]}, r"architecture \(0, 0, 1\) stands in 2 rows"),
-        ({"early": ["poor", *ACCURACY[1:]]}, r"^column early, row 0 \(from 0\): 'poor' is not 1 n"),
+        ({"early": ["poor", *ACCURACY[1:]]}, r"column early, row 0 \(from 0\): 'poor' is not 1 n"),
         ({"early": ACCURACY * 2.5}, r"valid_error leaves 0 … 1: from -1.25 to"),
         ({"early": np.where(ACCURACY > 50, np.inf, ACCURACY)}, "valid_error holds an infinite"),
         ({"early": [np.nan, *ACCURACY[1:]]}, "has an architecture without any training seed"),
@@ -519,37 +516,6 @@ def test_no_recipe_is_a_traceback(tmp_path_factory, top, index, rule, gone):
     assert len(sentence.splitlines()) == 1
 
 
-# --------------------------------------------------------------------------------- pickles
-
-
-def test_a_pickle_cannot_run_code(tmp_path):
-    marker = tmp_path / "it_ran"
-
-    class Evil:
-        def __reduce__(self):
-            return os.system, (f"touch {marker}",)
-
-    data = pickle.dumps({"val_acc": Evil()})
-    with pytest.raises(TableError, match=r"^refused: the file asks for posix.system, which could"):
-        restricted_load(data)
-    assert not marker.exists()
-    pickle.loads(data)  # the bait is real
-    assert marker.exists()
-
-
-def test_a_pickle_of_plain_data_is_read():
-    data = {"000000": {"val_acc": [90.0, 91.5], "name": "x", "n": 3}}
-    assert restricted_load(pickle.dumps(data)) == data
-    allowed = {("fractions", "Fraction"): tuple}
-    with pytest.raises(TableError, match=r"refused: the file asks for collections.OrderedDict"):
-        restricted_load(pickle.dumps(__import__("collections").OrderedDict(a=1)), allowed)
-
-
-def test_a_damaged_pickle():
-    with pytest.raises(TableError, match=r"^damaged pickle: "):
-        restricted_load(pickle.dumps(list(range(100)))[:-5])
-
-
 def test_json_records_are_read_too(tmp_path):
     path = tmp_path / "data.json"
     path.write_text(json.dumps(frame().to_dict(orient="records")))
@@ -598,8 +564,8 @@ def test_the_words_to_run_are_words_of_ours(schedule):
     schedules = {("cifar100", "9"): seconds, ("cifar100", str(schedule)): known}
     table = Table({"space": "nb201"}, np.zeros((1, 6), np.int8), schedules)
     words = shlex.split(" ".join(catalogue._words_to_run("nb201", table)))
-    usual = ["objective.table=nb201", "dataset.name=cifar100"]
-    assert words[:2] == usual
+    usual = ["dataset=cifar100"]
+    assert words[:1] == usual
     if schedule == 200:
         assert words == usual
         assert len(plan(words).cells) == 1
@@ -609,14 +575,14 @@ def test_the_words_to_run_are_words_of_ours(schedule):
 
 
 def test_a_table_that_cannot_be_searched_has_no_words():
-    assert catalogue._words_to_run("mine", Table({"space": "nb201"}, np.zeros((1, 6)), {})) == []
+    assert catalogue._words_to_run("mine", Table({"space": "nb201"}, np.zeros((1, 6)), {})) is None
 
 
 def test_a_dataset_named_as_a_number_is_quoted():
     assert catalogue._word("dataset.name", "10") == "\"dataset.name='10'\""
 
 
-@pytest.mark.parametrize("name", ["nb201", "nats_tss"])
+@pytest.mark.parametrize("name", ["nb201", "nb201_joined"])
 def test_a_name_of_ours_is_refused(home, source, name):
     recipe = write_recipe(home / f"{name}.yaml")
     with pytest.raises(TableError, match=f"a table of ours, {name}; choose another file name$"):
@@ -627,7 +593,7 @@ def test_a_name_of_ours_is_refused(home, source, name):
 @pytest.mark.parametrize("space", [["toy"], "mars", None, {"a": 1}])
 def test_an_unknown_space(home, source, space):
     recipe = write_recipe(home / "mine.yaml", {"space": space})
-    with pytest.raises(TableError, match=r"^space is .*; allowed: nb201, toy$"):
+    with pytest.raises(TableError, match=r"^space is .*; allowed: chain, .* nb201, .*, toy$"):
         catalogue.make(recipe, source)
 
 
@@ -635,21 +601,3 @@ def test_a_data_folder_that_cannot_be_written(home, source):
     (home / "data").write_text("a file where the folder should be")
     with pytest.raises(TableError, match=r"data/mine.h5 cannot be written: .*exists"):
         catalogue.make(write_recipe(home / "mine.yaml"), source)
-
-
-def test_a_damaged_table_does_not_hide_the_others(home, source):
-    for name in "first", "second":
-        catalogue.make(write_recipe(home / f"{name}.yaml"), source)
-    damaged = home / "data/first.h5"
-    damaged.write_bytes(damaged.read_bytes()[:-50])
-    (home / "data/gone.h5").symlink_to("nowhere")
-    lines = catalogue.listing().splitlines()
-    text = " ".join(" ".join(lines).split())
-    assert f"first: here, {damaged}" in text
-    assert "is damaged or was changed" in text
-    assert "gone.h5 has no digest" in text
-    start = next(row for row, line in enumerate(lines) if line.startswith("second: here"))
-    assert [line.strip() for line in lines[start + 1 :]] == [
-        "24 architectures: digits (3, 9 epochs)",
-        "MIT",  # and no empty line for the citation that is not given
-    ]

@@ -37,6 +37,8 @@ LOG = re.compile(r"results_\w{1,50}\.json", re.ASCII)
 LARGEST_LOG = 1 << 20  # bytes; one with curves has some tens of thousands
 MOST_LOGS = 200_000
 MOST_NUMBERS = 400_000_000  # of a column, which then takes 1.6 GB
+LONGEST_RUN = 1e7  # seconds of one training, four months; it takes some hours
+MOST_PARAMETERS = 1e9  # a network has some millions
 MODELS = ("surrogate_model.model", "model_config.json")  # what the folders of `nb_models` hold
 
 
@@ -140,8 +142,11 @@ def _parse(name: str, text: bytes) -> tuple[Architecture, Log]:
         )
         test, seconds = _percent(record, "test_accuracy"), _number(record, "runtime")
         parameters = _number(info, "model_parameters")
-        if seconds <= 0 or parameters <= 0:
-            raise ValueError(f"runtime is {seconds:g} and model_parameters {parameters:g}")
+        if not 0 < seconds < LONGEST_RUN or not 0 < parameters < MOST_PARAMETERS:
+            raise ValueError(
+                f"runtime is {seconds:g} and model_parameters {parameters:g}; allowed: above 0, "
+                f"below {LONGEST_RUN:g} seconds and {MOST_PARAMETERS:g}"
+            )
         return from_config(config), Log(name, train, valid, test, seconds, parameters)
     except (KeyError, IndexError, TypeError, AttributeError):
         keys = f"{CONFIG}, info, test_accuracy, runtime"

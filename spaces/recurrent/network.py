@@ -13,7 +13,12 @@ def build(space: Space, arch: Architecture, inputs: tuple[int, ...], classes: in
 
     Args:
         inputs: the shape of one input, `[channels, length]`: a step reads all its channels.
+
+    Raises:
+        ValueError: the inputs are no signals.
     """
+    if len(inputs) != 2:
+        raise ValueError(f"an input has shape {list(inputs)}; recurrent networks read signals")
     cell, units, layers, direction, pooling = space.to_string(arch).split("-")
     return Network(
         CELLS[cell](
