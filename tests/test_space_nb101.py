@@ -332,3 +332,18 @@ def test_twins_have_one_hash():
         group = order[starts[number] : starts[number + 1]]
         hashes = {published_hash(nb101.genes_of(edges[at], labels[at])) for at in group}
         assert len(hashes) == 1
+
+
+def test_the_published_mutation_is_a_setting():
+    space, arch = NB101(mutation_rate=1.0), NB101().sample(Random(1))
+    found = [space.mutate(arch, rng) for rng in map(Random, range(200))]
+    assert found == [published_mutation(arch, rng) for rng in map(Random, range(200))]
+    changed = [sum(map(int.__ne__, arch, child)) for child in found]
+    assert max(changed) > 1
+    assert all(map(space.contains, found))
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, 5.5, float("nan")])
+def test_a_rate_that_cannot_be(rate):
+    with pytest.raises(ValueError, match=f"^mutation_rate is {rate}; allowed: null, or above 0"):
+        NB101(mutation_rate=rate)

@@ -35,8 +35,7 @@ class Chain(Space):
                 return child
 
     def contains(self, arch: Architecture) -> bool:
-        layers = kernels(arch)
-        return super().contains(arch) and set(arch[len(layers) :]) <= {ABSENT}
+        return super().contains(arch) and set(arch[len(kernels(arch)) :]) <= {ABSENT}
 
     @property
     def size(self) -> int:

@@ -1,6 +1,6 @@
 """The space of NAS-Bench-101 (Ying et al., ICML 2019, section 2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from random import Random
 from typing import Any
@@ -47,6 +47,27 @@ class NB101(Space):
     name = "nb101"
     choices = (2,) * len(EDGES) + (len(OPERATIONS),) * INNER
 
+    def __init__(
+        self,
+        *,
+        mutation_weights: Sequence[int] | None = None,
+        mutation_rate: float | None = None,
+    ) -> None:
+        """
+        Args:
+            mutation_rate: where it is given, `mutate` is the `published_mutation` of this rate,
+                of which the weights know nothing.
+
+        Raises:
+            ValueError: see `Space`; or a rate that is not above 0, up to 5.
+        """
+        super().__init__(mutation_weights=mutation_weights)
+        if mutation_rate is not None and not 0 < mutation_rate <= INNER:
+            raise ValueError(
+                f"mutation_rate is {mutation_rate}; allowed: null, or above 0 up to {INNER}"
+            )
+        self.mutation_rate = mutation_rate
+
     def sample(self, rng: Random) -> Architecture:
         while True:
             edges = int(rng.random() * ALL_EDGES)
@@ -60,11 +81,11 @@ class NB101(Space):
     def mutate(self, arch: Architecture, rng: Random) -> Architecture:
         """Give another value to one gene, drawn by `mutation_weights`, until that is a member.
 
-        `published_mutation` changes several genes at a time, so it gives no neighbour.
-
         Raises:
             ValueError: no gene with a weight can change so that a member results.
         """
+        if self.mutation_rate is not None:
+            return published_mutation(arch, rng, rate=self.mutation_rate)
         for _ in range(TRIES):
             child = super().mutate(arch, rng)
             if self.contains(child):
