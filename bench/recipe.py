@@ -1,6 +1,7 @@
 """What a recipe for a table may say (the head of `bench/data.py` explains), checked."""
 
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -210,10 +211,15 @@ def _name_of(key: Any) -> str:
     return key if _is_name(key) and isinstance(key, str) else shown(key)
 
 
+_short = reprlib.Repr()  # bounded, where yaml nests one list in itself a thousandfold
+_short.maxlevel, _short.maxstring, _short.maxother = 4, 1000, 1000
+_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 20
+
+
 def shown(value: Any) -> str:
     """A value in one line of bounded length."""
     try:
-        text = repr(value)
+        text = _short.repr(value)
     except ValueError:  # Python prints no whole number of thousands of digits
         return "a value too long to show"
     return text if len(text) <= 200 else f"{text[:200]}…"

@@ -13,7 +13,7 @@ import measure
 def main() -> None:
     options = measure.arguments(__doc__)
     failed = []
-    for name in "startup", "bo_ask", "bands", "search":
+    for name in "startup", "bo_ask", "bands", "search", "nats", "nb101":
         script = Path(__file__).with_name(f"{name}.py")
         words = ["--peers", options.peers, *(["--quick"] if options.quick else [])]
         if options.json is not None:
