@@ -8,10 +8,11 @@ from pathlib import Path
 from bench.table import TableError
 
 
-def read_member(source: Path, name: str, *, largest: int) -> bytes:
+def read_member(source: Path, name: str, *, what: str, largest: int) -> bytes:
     """One member of a zip file, whole, its CRC-32 checked.
 
     Args:
+        what: the published file that `source` should be, in words.
         largest: how many bytes it may have.
 
     Raises:
@@ -22,7 +23,7 @@ def read_member(source: Path, name: str, *, largest: int) -> bytes:
         with zipfile.ZipFile(source) as archive:
             found = [info for info in archive.infolist() if info.filename == name]
             if len(found) != 1:
-                raise TableError(f"{source.name} has {len(found)} members {name}; allowed: one")
+                raise zipfile.BadZipFile(f"it has {len(found)} members {name}")
             if found[0].file_size > largest:
                 raise TableError(f"{source.name}: {name} is larger than {largest:,} bytes")
             return archive.read(found[0])
@@ -31,4 +32,4 @@ def read_member(source: Path, name: str, *, largest: int) -> bytes:
         zipfile.BadZipFile,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:200]
-        raise TableError(f"{source.name} cannot be read as zip: {reason}") from None
+        raise TableError(f"{source.name} is not {what}: {reason}") from None

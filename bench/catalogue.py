@@ -22,7 +22,7 @@ from bench.data import (
     summary,
 )
 from bench.fetch import download_folder, fetch, find_file, places
-from bench.parts import build, conf_folder, options, read_recipe
+from bench.parts import build, conf_folder, options, read_fill, read_recipe
 from bench.protocol import Protocol
 from bench.recipe import LONGEST_TEXT, check_further, check_recipe
 from bench.space import Space
@@ -75,13 +75,18 @@ def import_command(name: str, recipe: Mapping[str, Any], file: str = "") -> str:
 def get(name: str, *, progress: Progress = silent) -> tuple[str, bool]:
     """Bring the published file of a recipe here; or say which to put where, and False.
 
+    A data set whose yaml names what fills its folder is brought by that.
+
     Raises:
         FetchError: the download did not come to its end.
         TableError: there is no such recipe, or the file that is here is another one.
     """
     known = recipes()
     if name not in known:
-        raise TableError(f"no table {name!r}; known: {', '.join(known)}")
+        fill = read_fill(name)
+        if fill is None:
+            raise TableError(f"no table {name!r}; known: {', '.join(known)}")
+        return fill(progress=progress), True
     recipe = known[name]
     check_recipe(recipe, needs_rules=False)
     path = find_file(recipe)

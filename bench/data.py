@@ -320,12 +320,12 @@ def check_source(source: Path, recipe: Mapping[str, Any]) -> str:
         raise TableError(f"there is no file {source}")
     inside = [source, *source.rglob("*")] if source.is_dir() else [source]
     if odd := [path for path in inside if not path.is_file() and not path.is_dir()]:
-        raise TableError(f"{odd[0]} is no plain file")  # a pipe would be waited for
+        raise TableError(f"{odd[0]} is a link or no plain file")  # a pipe would be waited for
     try:
         digest, expected = digest_of(source), recipe.get("source_sha256")
     except OSError as error:
         raise TableError(f"{error.filename or source} cannot be read: {error.strerror}") from None
-    if expected and source.is_file() and digest != expected:
+    if expected and digest != expected:
         raise TableError(
             f"{source} is damaged or another version: its SHA-256 is {digest[:12]}…, "
             f"the recipe expects {expected[:12]}…"

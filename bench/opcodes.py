@@ -313,10 +313,11 @@ class Machine:
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
-        if hasattr(target, "__setstate__"):
-            target.__setstate__(state)
-        elif type(target) is not dict:  # attributes of a dict are of no use to us
-            target.__dict__.update(state)
+        if type(target) is dict:
+            return  # attributes of a dict are of no use to us
+        if callable(target) or not hasattr(target, "__setstate__"):
+            raise PickleError("a state is set where none is kept")
+        target.__setstate__(state)
 
     def _byte(self) -> int:
         self._at += 1

@@ -546,7 +546,7 @@ def test_an_import_says_how_to_run(home, source):
     assert made.startswith(f"{home / 'data/mine.h5'}: 24 architectures: digits (3, 9 epochs)")
     assert "replaces" not in made
     assert how == (
-        "run it with: nas-arena run space=toy objective.table=mine dataset.name=digits "
+        "run it with: nas-arena run space=toy objective.table=mine dataset=digits "
         '"protocol.schedule=\'3\'" "protocol.report_schedule=\'3\'" "protocol.fidelities=[3]"'
     )
     assert (

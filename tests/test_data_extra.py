@@ -259,7 +259,7 @@ def test_real_records_say_which_edge_is_which(tmp_path, text):
 def test_costs_go_into_the_table_that_ships(home):
     source = hw_nas_bench.write(home)
     made = catalogue.make("hw_nas_bench", source, into="nb201")
-    assert "nas-arena run objective.table=nb201 dataset.name=ImageNet16-120" in made
+    assert "nas-arena run dataset=ImageNet16-120" in made
     before = read_table(shipped_folder(SPACE) / "nb201.h5")
     after = read_table(home / "data/nb201.h5")
     np.testing.assert_array_equal(after.architectures, before.architectures)

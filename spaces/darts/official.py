@@ -187,7 +187,7 @@ def _opened(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
         return
     try:
         with zipfile.ZipFile(source) as file:
-            infos = [info for info in file.infolist() if not info.is_dir()]
+            infos = [info for info in file.infolist() if info.filename[-1:] != "/"]
             members = {info.filename: info for info in infos}
             if len(members) < len(infos):
                 raise TableError(f"{source.name} lists a member twice")

