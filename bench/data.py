@@ -363,7 +363,8 @@ def make_table(
             table = reader(source, space=space, provenance=provenance, progress=progress)
     partial = partial or bool(recipe.get("sample"))
     if found := problems(table, space, partial=partial):
-        raise TableError(f"{source.name}: " + "; ".join(islice(found, 3)))
+        hint = "" if problems(table, space, partial=True) else "; --partial takes what is there"
+        raise TableError(f"{source.name}: " + "; ".join(islice(found, 3)) + hint)
     return table
 
 
