@@ -51,6 +51,23 @@ def files() -> dict[str, Path]:
     return {path.stem: path for path in [*_shipped(spaces()), *imported]}
 
 
+def tables_of(name: str) -> tuple[str | None, list[str]]:
+    """The table of a space that is here, if one is; and what to do for others, in sentences."""
+    read = {one: read_recipe(one) for one in options("data")}
+    of = [
+        one
+        for one, (recipe, _, extra) in read.items()
+        if recipe.get("space") == name and extra is None
+    ]
+    here = files()
+    found = next((one for one in dict.fromkeys([name, *of]) if one in here), None)
+    others = [one for one in of if one not in here]
+    if not others:
+        return found, [] if found else [f"no table of {name} is published in a form that we read"]
+    imports = ", ".join(f"`nas-arena data import {one}`" for one in others)
+    return found, [f"a table would say more: {imports}; `nas-arena data list` says where from"]
+
+
 def _shipped(there: dict[str, Space]) -> list[Path]:
     folders = [shipped_folder(space) for space in there.values()]
     return [path for folder in folders for path in sorted(folder.glob("*.h5"))]

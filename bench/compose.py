@@ -94,19 +94,25 @@ def plan(words: Sequence[str], *, multirun: bool = False) -> Plan:
     return Plan(settings, list({cell.key: cell for cell in cells}.values()))
 
 
-def training(words: Sequence[str], stored: Mapping[str, Any] | None = None) -> Training:
+def training(
+    words: Sequence[str], stored: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None
+) -> Training:
     """Compose and build what is trained, on which data and how.
 
     Args:
         words: overrides of `space`, `dataset` and `recipe`, and of their keys.
-        stored: these groups as an earlier run had them, resolved; a group that `words` choose
-            is not taken from there.
+        stored: of each group the choice of an earlier run, and the keys it had, resolved; a
+            group that `words` choose is not taken from there.
 
     Raises:
         ConfigError: with everything that is wrong.
     """
     problems: list[str] = []
     overrides = _parse(words, problems, multirun=True, foreign=False)
+    chosen = {word.key_or_group for word in overrides}
+    earlier = {part: some for part, some in (stored or {}).items() if part not in chosen}
+    known = [f"{part}={name}" for part, (name, _) in earlier.items()]
+    overrides = [*_parse(known, problems, multirun=True, foreign=False), *overrides]
     for word in overrides:
         if word.is_sweep_override():
             problems.append(f"{word.input_line!r} has several values; allowed: one")
@@ -133,10 +139,8 @@ def training(words: Sequence[str], stored: Mapping[str, Any] | None = None) -> T
             [f"space={choices['space']} has no recipe of its name; choose one with recipe=; "
              f"allowed: {', '.join(options('recipe'))}"]
         )  # fmt: skip
-    chosen = {word.key_or_group for word in groups}
-    for part, values in (stored or {}).items():
-        if part not in chosen:
-            _restore(config[part], values, part, problems)
+    for part, (_, values) in earlier.items():
+        _restore(config[part], values, part, problems)
     singles = [word for word in overrides if word not in groups]
     _set_keys(config, singles, choices, problems)
     made = build_training(config, {part: str(choices[part]) for part in TRAINED}, problems)
@@ -147,7 +151,7 @@ def training(words: Sequence[str], stored: Mapping[str, Any] | None = None) -> T
 
 def _restore(node: Any, stored: Any, where: str, problems: list[str]) -> None:
     """Give a part the plain values it had in a run; code is named by our own files alone."""
-    if not isinstance(node, DictConfig) or not isinstance(stored, dict):
+    if not isinstance(node, DictConfig) or not isinstance(stored, Mapping):
         problems.append(f"{where} is not what the run had")
         return
     for key, value in stored.items():

@@ -1,10 +1,13 @@
 """From a composed configuration to the objects it means: spaces, strategies, whole cells."""
 
 import hashlib
+import importlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
@@ -75,6 +78,27 @@ def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None", "ExtraReade
     return keyed, reader, extra
 
 
+def read_fill(dataset: str) -> Callable[..., str] | None:
+    """What brings a data set to where it is loaded from, as its yaml names it; None without.
+
+    Raises:
+        TableError: it needs a package that is not installed.
+    """
+    if dataset not in options("dataset"):
+        return None
+    node: Any = OmegaConf.load(conf_folder() / "dataset" / f"{dataset}.yaml")
+    if "fill" not in node:
+        return None
+    module, _, function = node.fill.rpartition(".")
+    try:
+        fill: Callable[..., str] = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise TableError(f"{dataset} needs PyTorch: pip install 'nas-arena[train]'") from None
+    return fill
+
+
 _objectives: dict[str, Objective] = {}  # a table is read once, however many cells ask it
 
 
@@ -89,6 +113,7 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
             problems.append(_lacks(part, names, error))
             return None
     names["dataset"] = str(config.dataset.name)
+    parts["dataset"] = {"name": config.dataset.name}  # who loads it says how in the objective
     found: list[str] = []
     if not isinstance(config.workers, int) or config.workers < 1:
         found.append(f"workers is {config.workers!r}; allowed: 1 and more")
@@ -105,7 +130,7 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
         found.append(f"budget.limit is {budget.limit:g}; one evaluation takes {cost}")
     objective: Objective | None = None
     if space is not None:
-        parts["space"]["_code_"] = _code(type(space), "*.py")
+        parts["space"]["_code_"] = _code(type(space))
         what = parts["objective"].get("recipe", {}).get("name") or parts["objective"].get("table")
         names["objective"] += f" {what or space.name}"
     if space is not None and protocol and factory:
@@ -155,7 +180,7 @@ def build_training(
     if "load" not in config.dataset:
         problems.append(
             f"dataset={names['dataset']} cannot be loaded for training; allowed: "
-            + ", ".join(known for known in options("dataset") if _can_load(known))
+            + ", ".join(trainable("dataset"))
         )
         return None
     found: list[str] = []
@@ -168,14 +193,27 @@ def build_training(
         )
     )
     resolved: Any = OmegaConf.to_container(config, resolve=True)
+    resolved["dataset"].pop("fill", None)  # where the data come from moves no number
     if not found:
         found += _network_misfits(space, recipe)
     problems += found
     return None if found else Training(names, resolved, space, load, recipe)
 
 
-def _can_load(dataset: str) -> bool:
-    return "load" in OmegaConf.load(conf_folder() / "dataset" / f"{dataset}.yaml")
+def trainable(group: str) -> dict[str, str]:
+    """The choices of a group that can be trained, as `options` gives them."""
+    return {name: text for name, text in options(group).items() if _can_train(group, name)}
+
+
+def _can_train(group: str, name: str) -> bool:
+    """Whether a data set can be loaded; whether a space has networks."""
+    config: Any = OmegaConf.load(conf_folder() / group / f"{name}.yaml")
+    if group == "dataset":
+        return "load" in config
+    if group == "space":
+        package = str(config["_target_"]).rpartition(".")[0].rpartition(".")[0]
+        return find_spec(f"{package}.network") is not None
+    return True
 
 
 def _network_misfits(space: Space, recipe: "Recipe") -> list[str]:
@@ -219,15 +257,24 @@ def _least(protocol: Protocol, budget: Budget) -> int:
     return {"evaluations": 1, "epochs": protocol.fidelities[0]}.get(budget.clock, 0)
 
 
-def _code(of: type, with_files: str = "") -> str:
-    """12 digits of the SHA-256 of the file that defines a class: other code, other cell.
+def _code(of: type) -> str:
+    """12 digits of the SHA-256 of the code that defines a class: other code, other cell.
 
-    Args:
-        with_files: which files beside it belong to it as well.
+    That is its file and what this imports from its own package, there in turn.
     """
     home = Path(str(sys.modules[of.__module__].__file__))
-    sources = [path.read_bytes() for path in sorted({home, *home.parent.glob(with_files or home.name)})]
-    return hashlib.sha256(b"".join(sources).replace(b"\r\n", b"\n")).hexdigest()[:12]
+    package = re.escape(of.__module__.rpartition(".")[0])
+    sources: dict[Path, bytes] = {}
+    waiting = [home]
+    while waiting:
+        path = waiting.pop()
+        if path in sources or not path.is_file():
+            continue
+        sources[path] = path.read_bytes().replace(b"\r\n", b"\n")
+        names = re.findall(rf"^from {package}\.(\w+) import", sources[path].decode(), re.MULTILINE)
+        waiting += [path.with_name(f"{name}.py") for name in names]
+    code = b"".join(sources[path] for path in sorted(sources))
+    return hashlib.sha256(code).hexdigest()[:12]
 
 
 def _instantiate(part: str, node: DictConfig, problems: list[str]) -> Any:
@@ -254,9 +301,7 @@ def _misfits(where: str, target: Any, values: dict[str, Any]) -> list[str]:
     hints = get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009 (any class)
     nested = {key: value for key, value in values.items() if _is_target(value)}
     plain = {
-        key: value
-        for key, value in values.items()
-        if not key.startswith("_") and key not in nested
+        key: value for key, value in values.items() if not key.startswith("_") and key not in nested
     }
     wrong = misfits(f"{where}.", plain, hints)
     for key, value in nested.items():

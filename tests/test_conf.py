@@ -1,5 +1,6 @@
 """Every yaml builds, states its constructor's defaults and names its sources."""
 
+import importlib
 import inspect
 import json
 from pathlib import Path
@@ -296,6 +297,22 @@ def test_other_code_is_another_cell(tmp_path, monkeypatch):
     assert plan(words).cells[0].key == before
     code.write_text(code.read_text() + "    x = 1\n")
     assert plan(words).cells[0].key != before
+
+
+def test_code_that_is_imported_belongs_to_it(tmp_path, monkeypatch):
+    package = tmp_path / "ours"
+    package.mkdir()
+    (package / "space.py").write_text("from ours.graph import X\n\nclass Space:\n    x = X\n")
+    (package / "graph.py").write_text("from ours.bits import (\n    X,\n)\n")
+    (package / "bits.py").write_text("X = 1\n")
+    (package / "official.py").write_text("Y = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kind = importlib.import_module("ours.space").Space
+    before = parts._code(kind)
+    (package / "official.py").write_text("Y = 2\n")
+    assert parts._code(kind) == before
+    (package / "bits.py").write_text("X = 2\n")
+    assert parts._code(kind) != before
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def at_import(tree):
 
 def may_import_torch(path):
     return path.startswith("bench/training/") or (
-        path.startswith("spaces/") and path.endswith("/network.py")
+        path.startswith("spaces/") and path.endswith(("/network.py", "/population.py"))
     )
 
 
@@ -100,11 +100,29 @@ def circle(files):
     return []
 
 
+TORCH_SEEDS = ("torch.manual_seed", "torch.cuda.manual_seed", "torch.seed")
+
+
+def forked_calls(tree):
+    """The calls within `with torch.random.fork_rng(…):`, which puts the state back."""
+    return {
+        call
+        for block in ast.walk(tree)
+        if isinstance(block, ast.With)
+        and any("torch.random.fork_rng(" in ast.unparse(item.context_expr) for item in block.items)
+        for statement in block.body
+        for call in ast.walk(statement)
+        if isinstance(call, ast.Call)
+    }
+
+
 def global_random_calls(path, text):
     """Calls of the module-level functions of `random`, `numpy.random` and torch's seeds."""
     made = {"Random", "SystemRandom", "default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
     found = []
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    forked = forked_calls(tree) if path.startswith("bench/training/") else set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in ("random", "numpy.random"):
             names = {alias.name for alias in node.names} - made
             found += [f"{path}: from {node.module} import {name}" for name in sorted(names)]
@@ -114,7 +132,7 @@ def global_random_calls(path, text):
             seeded = node.args or node.keywords
             if (
                 (head in ("random", "np.random", "numpy.random") and name not in made)
-                or called in ("torch.manual_seed", "torch.cuda.manual_seed", "torch.seed")
+                or (called in TORCH_SEEDS and node not in forked)
                 or (name in ("default_rng", "Random") and not seeded)
             ):
                 found.append(f"{path}: {called}()")
@@ -195,6 +213,15 @@ def test_no_global_random_state():
 def test_a_global_random_call_is_seen(text):
     assert len(global_random_calls("bench/new.py", text)) == 1
     assert global_random_calls("x.py", "from random import Random\nRandom(0).random()") == []
+
+
+def test_only_training_seeds_torch_and_puts_it_back():
+    """Layers draw their first weights from torch's global state, and take no generator."""
+    text = "import torch\nwith torch.random.fork_rng():\n    torch.manual_seed(0)"
+    assert global_random_calls("bench/training/new.py", text) == []
+    assert global_random_calls("bench/new.py", text) == ["bench/new.py: torch.manual_seed()"]
+    after = text.replace("    torch.m", "    pass\ntorch.m")
+    assert len(global_random_calls("bench/training/new.py", after)) == 1
 
 
 MODULES = "bench.run, bench.table, strategies.random_search, spaces.nb201.space"

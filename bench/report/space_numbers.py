@@ -9,32 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import landscape
-from bench.catalogue import files
 from bench.landscape import Floats, Genes
-from bench.parts import options, read_recipe
 from bench.report.leaderboard import metric_label
 from bench.report.units import Unit, unit
 from bench.space import Space
 from bench.table import HIDDEN, TableError, column_names, mean_over_seeds, read_schedule
 
 METRICS = ("valid_error", "valid_loss", "test_error", "test_loss")  # the first that is there
-
-
-def tables_of(name: str) -> tuple[str | None, list[str]]:
-    """The table of a space that is here, if one is; and what to do for others, in sentences."""
-    read = {one: read_recipe(one) for one in options("data")}
-    of = [
-        one
-        for one, (recipe, _, extra) in read.items()
-        if recipe.get("space") == name and extra is None
-    ]
-    here = files()
-    found = next((one for one in dict.fromkeys([name, *of]) if one in here), None)
-    others = [one for one in of if one not in here]
-    if not others:
-        return found, [] if found else [f"no table of {name} is published in a form that we read"]
-    imports = ", ".join(f"`nas-arena data import {one}`" for one in others)
-    return found, [f"a table would say more: {imports}; `nas-arena data list` says where from"]
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,7 @@ class Data:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             return inputs, labels
 
-        return replace(
-            self, train=move(self.train), valid=move(self.valid), test=move(self.test)
-        )
+        return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -52,7 +50,7 @@ class Data:
         inputs = self.train[0]
         over = [0, *range(2, inputs.dim())]
         count = inputs.numel() // inputs.shape[1]
-        some = inputs.split(PART)  # in double precision, which all at once would not fit
+        some = torch.split(inputs, PART)  # in double precision, which all at once would not fit
         mean = sum_of(part.double().sum(over, True) for part in some) / count
         squares = sum_of((part.double() - mean).square().sum(over, True) for part in some)
         deviation = (squares / count).sqrt()
@@ -66,7 +64,8 @@ class Data:
         for split in self.train, self.valid, self.test:
             for tensor in split:
                 found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-                found.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+                if tensor.numel():  # an empty one has no view as bytes
+                    found.update(tensor.cpu().contiguous().numpy().data.cast("B"))
         return found.hexdigest()
 
     def prepare(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """One network, trained."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -63,26 +63,38 @@ def train(
         name: of the architecture, for its initial weights.
     """
     device = data.train[0].device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive("weights", seed, name))
+    with seeded(device, derive("weights", seed, name)):
         network = build().to(device)
-        if data.train[0].dim() == 4:
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        run = _Run(network, data, recipe, seed, splits, name)
-        last = recipe.epochs if epochs is None else epochs
-        if checkpoint is not None and (state := load(checkpoint, device)) is not None:
-            run.restore(state, last)
-        saved = perf_counter()
-        while run.outcome.epochs < last and run.outcome.status == "ok":
-            run.epoch()
-            if checkpoint is not None and perf_counter() - saved > CHECKPOINT_SECONDS:
-                save(run.state(), checkpoint)
-                saved = perf_counter()
-        if run.outcome.status == "ok":
-            run.finish(final)
-        if checkpoint is not None:
+    if data.train[0].dim() == 4:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = _Run(network, data, recipe, seed, splits, name)
+    last = recipe.epochs if epochs is None else epochs
+    if checkpoint is not None and (state := load(checkpoint, device)) is not None:
+        run.restore(state, last)
+    saved = perf_counter()
+    while run.outcome.epochs < last:
+        run.epoch()
+        if run.outcome.status != "ok":
+            break
+        if checkpoint is not None and perf_counter() - saved > CHECKPOINT_SECONDS:
             save(run.state(), checkpoint)
+            saved = perf_counter()
+    if run.outcome.status == "ok":
+        run.finish(final)
+    if checkpoint is not None and run.outcome.status == "ok":
+        save(run.state(), checkpoint)
     return network, run.outcome
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch's global random numbers, and put them back afterwards.
+
+    Layers draw their first weights, and dropout its masks, from there and from nowhere else.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class _Run:
@@ -126,17 +138,17 @@ class _Run:
         number, recipe = self.outcome.epochs, self.recipe
         inputs, labels = self.data.train
         start = perf_counter()
-        torch.manual_seed(derive("dropout", self.seed, number))
         generator = torch.Generator().manual_seed(derive("augmentation", self.seed, number))
         order = order_of(len(labels), self.seed, number).to(labels.device)
-        batches = order.split(recipe.batch_size)
+        batches = torch.split(order, recipe.batch_size)
         self.network.train()
         total = torch.zeros((), device=labels.device)
-        for step, batch in enumerate(batches):
-            for group in self.optimizer.param_groups:
-                group["lr"] = recipe.rate(number + step / len(batches))
-            some = self.data.prepare(augment(inputs[batch], recipe, generator))
-            total += self.step(some, labels[batch])
+        with seeded(labels.device, derive("dropout", self.seed, number)):
+            for step, batch in enumerate(batches):
+                for group in self.optimizer.param_groups:
+                    group["lr"] = recipe.rate(number + step / len(batches))
+                some = self.data.prepare(augment(inputs[batch], recipe, generator))
+                total += self.step(some, labels[batch])
         if not torch.isfinite(total):  # the one synchronisation of an epoch
             self.outcome.status = "diverged"
             return
@@ -185,7 +197,10 @@ class _Run:
         size = max(1, EVALUATION_BATCH // self.outcome.micro_batches)
         with self.precision():
             logits = torch.cat(
-                [self.forward(self.data.prepare(some)).float() for some in inputs.split(size)]
+                [
+                    self.forward(self.data.prepare(some)).float()
+                    for some in torch.split(inputs, size)
+                ]
             )
         if not logits.isfinite().all():
             self.outcome.status = "diverged"
@@ -193,7 +208,7 @@ class _Run:
 
     def error(self, split: str, found: torch.Tensor) -> float:
         labels = getattr(self.data, split)[1]
-        return 1 - (found == labels).double().mean().item()
+        return 1 - float((found == labels).double().mean())
 
     def finish(self, final: tuple[str, ...]) -> None:
         """The scores that are taken once, at the end."""

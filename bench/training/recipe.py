@@ -49,6 +49,9 @@ class Recipe:
         for name in "epochs", "batch_size", "learning_rate":
             if not 0 < getattr(self, name) < float("inf"):
                 wrong.append(f"{name} is {getattr(self, name)}; allowed: above 0")
+        for name in "epochs", "batch_size":
+            if not isinstance(getattr(self, name), int):
+                wrong.append(f"{name} is {getattr(self, name)}; allowed: a whole number")
         for name in "momentum", "label_smoothing":
             if not 0 <= getattr(self, name) < 1:
                 wrong.append(f"{name} is {getattr(self, name)}; allowed: from 0 to below 1")

@@ -48,6 +48,7 @@ def mnist1d(
 
     Raises:
         ImportError: the package is not installed.
+        OSError: it failed.
         ValueError: the parts do not split evenly into ten classes.
     """
     count = train + valid + test
@@ -89,7 +90,8 @@ def _generate(settings: dict[str, float], path: Path) -> None:
         if done.returncode and "No module named 'mnist1d'" in done.stderr:
             raise ImportError("MNIST-1D needs: pip install 'nas-arena[signals]'")
         if done.returncode:
-            raise OSError(f"MNIST-1D could not be generated: {done.stderr.strip()[-300:]}")
+            why = done.stderr.strip().rpartition("\n")[2]
+            raise OSError(f"MNIST-1D could not be generated: {why[:300]}")
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

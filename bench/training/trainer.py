@@ -1,40 +1,70 @@
 """Requests to train an architecture, answered."""
 
 import importlib
+import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
+from bench.check import misfits
 from bench.space import Architecture, Space
-from bench.training.data import Data, Loader
-from bench.training.loop import train
+from bench.training.data import Data, Loader, augment
+from bench.training.loop import Outcome, train
 from bench.training.recipe import Recipe
+
+Build = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Answers `{"architecture", "seed", "epochs", "splits", "checkpoint"}` with an `Outcome`.
-
-    Beside the outcome stand `parameters`, a count. It is sent to processes, which load the data
-    set once each.
-    """
+    """What a process needs to train architectures of a space; it is sent there."""
 
     space: Space
     load: Loader
     recipe: Recipe
     device: str = "auto"
+    threads: int = 1
 
-    def __call__(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        arch = tuple(request["architecture"])
-        data = self.data()
+    def prepare(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """Load the data set, for good; returns what answers requests.
+
+        Raises:
+            ValueError: the space or the recipe is not for data of this kind.
+        """
+        return partial(self.answer, self.read())
+
+    def read(self) -> Data:
+        """Make this process ready to train; returns the data set, on the device.
+
+        Raises:
+            ValueError: the space or the recipe is not for data of this kind.
+        """
+        torch.set_num_threads(self.threads)
         if self.recipe.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
             torch.use_deterministic_algorithms(True)
-        checkpoint = request.get("checkpoint")
+        data = self.load().to(choose_device(self.device))
+        augment(data.train[0][:1], self.recipe, torch.Generator())
+        with torch.random.fork_rng(devices=[]):
+            self.builder(self.space.sample(Random(0)), data)()
+        return data
+
+    def answer(self, data: Data, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Train as `{"architecture", "seed", "epochs", "splits", "final", "checkpoint"}` says.
+
+        Returns:
+            An `Outcome` as a mapping, with `parameters`, a count, and `data`, its digest.
+        """
+        arch = tuple(request["architecture"])
+        name = self.space.to_string(arch)
+        checkpoint = request["checkpoint"]
         network, outcome = train(
             self.builder(arch, data),
             data,
@@ -42,39 +72,48 @@ class Trainer:
             seed=request["seed"],
             epochs=request["epochs"],
             splits=tuple(request["splits"]),
-            final=tuple(request.get("final", ())),
+            final=tuple(request["final"]),
             checkpoint=Path(checkpoint) if checkpoint else None,
-            name=self.space.to_string(arch),
+            name=name,
         )
+        print(_line(name, outcome), flush=True)
         parameters = sum(some.numel() for some in network.parameters())
-        return asdict(outcome) | {"parameters": parameters}
-
-    def data(self) -> Data:
-        """The data set on the device, loaded once a process."""
-        return _loaded(self.load, choose_device(self.device))
+        return asdict(outcome) | {"parameters": parameters, "data": data.digest}
 
     def builder(self, arch: Architecture, data: Data) -> Callable[[], nn.Module]:
         """A function that makes the untrained network."""
-        build = network_builder(self.space)
-        return lambda: build(
-            self.space, arch, data.inputs, data.classes, **dict(self.recipe.network)
+        return partial(
+            network_builder(self.space),
+            self.space,
+            arch,
+            data.inputs,
+            data.classes,
+            **self.recipe.network,
         )
 
 
-@cache
-def _loaded(load: Loader, device: torch.device) -> Data:
-    return load().to(device)
+def _line(name: str, outcome: Outcome) -> str:
+    errors = ", ".join(f"{split} {some[-1]:.4f}" for split, some in outcome.errors.items() if some)
+    return f"{name}: {outcome.status}, {outcome.epochs} epochs, {outcome.seconds:.1f} s; {errors}"
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first GPU, else the CPU."""
+    """The device of that name; `auto` is the first GPU, else the CPU.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if there else "cpu"
+    known = ["cpu", *(["cuda"] if there else []), *(f"cuda:{number}" for number in range(there))]
+    if name not in known:
+        raise ValueError(f"device is {name!r}; allowed here: auto, {', '.join(known)}")
     return torch.device(name)
 
 
-def network_builder(space: Space) -> Callable[..., nn.Module]:
-    """`build(space, arch, inputs, classes, …)` from the module `network` beside the space's.
+def network_builder(space: Space) -> Build:
+    """`build(space, arch, inputs, classes, *, …)` of the module `network` beside the space's.
 
     Raises:
         LookupError: the space has no networks.
@@ -86,5 +125,16 @@ def network_builder(space: Space) -> Callable[..., nn.Module]:
         if error.name != f"{package}.network":
             raise
         raise LookupError(f"space {space.name} has no networks to train") from None
-    build: Callable[..., nn.Module] = module.build
+    build: Build = module.build
     return build
+
+
+def network_misfits(build: Build, settings: Mapping[str, Any]) -> list[str]:
+    """What `build` cannot take of a recipe's `network`."""
+    hints = get_type_hints(build)
+    allowed = {
+        name: hints[name]
+        for name, known in inspect.signature(build).parameters.items()
+        if known.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return misfits("recipe.network.", settings, allowed)

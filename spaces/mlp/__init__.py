@@ -1,0 +1,1 @@
+"""Multilayer perceptrons: some hidden layers, each with a width."""

@@ -1,0 +1,91 @@
+"""Chain CNNs: the space, and the networks it means."""
+
+from collections import Counter
+
+import pytest
+
+from spaces.chain.space import KERNELS, Chain, kernels
+
+SPACE = Chain()
+
+
+def test_size():
+    """4² + 4³ + 4⁴ + 4⁵ chains of 2 to 5 layers with one of 4 kernels each."""
+    assert SPACE.size == 1_360 == len(list(SPACE))
+    depths = Counter(len(kernels(arch)) for arch in SPACE)
+    assert depths == {2: 16, 3: 64, 4: 256, 5: 1024}
+
+
+def test_strings():
+    assert SPACE.to_string((0, 2, 1, 4, 4)) == "3-5-4"
+    assert SPACE.from_string("3-5-4") == (0, 2, 1, 4, 4)
+    assert SPACE.from_string("6-6-6-6-6") == (3,) * 5
+
+
+@pytest.mark.parametrize("text", ["", "3", "3-3-3-3-3-3", "3-7", "3-x", "3--3", "3-5-", " 3-5"])
+def test_a_text_that_is_no_chain(text):
+    with pytest.raises(ValueError, match="is no chain; allowed: 2 to 5 kernels of 3, 4, 5, 6"):
+        SPACE.from_string(text)
+
+
+def test_layers_are_absent_from_the_end():
+    assert not SPACE.contains((0, 0, 4, 0, 4))
+    assert not SPACE.contains((0, 4, 4, 4, 4))
+    assert SPACE.contains((0, 0, 4, 4, 4))
+
+
+def test_neighbours_by_hand():
+    """Two kernels with three others each, and a third layer of any kernel."""
+    near = sorted(map(SPACE.to_string, SPACE.neighbours(SPACE.from_string("3-5"))))
+    assert near == ["3-3", "3-4", "3-5-3", "3-5-4", "3-5-5", "3-5-6", "3-6", "4-5", "5-5", "6-5"]
+    assert len(list(SPACE.neighbours((0,) * 5))) == 5 * 3 + 1
+
+
+def parameters(arch, shape, classes, width):
+    """By the formula: weights, two numbers of a norm a channel; and the linear layer."""
+    chosen = kernels(arch)
+    sizes = [kernel ** (len(shape) - 1) for kernel in chosen]
+    weights = shape[0] * width * sizes[0] + width * width * sum(sizes[1:])
+    return weights + 2 * width * len(chosen) + (width + 1) * classes
+
+
+def test_every_chain_runs_on_signals():
+    torch = pytest.importorskip("torch", reason="networks need PyTorch")
+    from spaces.chain.network import build
+
+    inputs = torch.randn(2, 1, 40)
+    for arch in SPACE:
+        network = build(SPACE, arch, (1, 40), 10, width=4)
+        assert network(inputs).shape == (2, 10)
+        counted = sum(some.numel() for some in network.parameters())
+        assert counted == parameters(arch, (1, 40), 10, 4)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8), (1, 5, 9), (2, 3)])
+def test_some_chains_run_on_other_shapes(shape):
+    torch = pytest.importorskip("torch", reason="networks need PyTorch")
+    from spaces.chain.network import build
+
+    for arch in list(SPACE)[::97]:
+        network = build(SPACE, arch, shape, 7, width=8, stride=1)
+        assert network(torch.randn(2, *shape)).shape == (2, 7)
+        counted = sum(some.numel() for some in network.parameters())
+        assert counted == parameters(arch, shape, 7, 8)
+
+
+def test_layers_as_described():
+    torch = pytest.importorskip("torch", reason="networks need PyTorch")
+    from spaces.chain.network import build
+
+    network = build(SPACE, SPACE.from_string("6-3-4"), (1, 40), 10)
+    layers = [some for some in network if isinstance(some, torch.nn.Conv1d)]
+    assert [some.kernel_size[0] for some in layers] == [6, 3, 4]
+    assert [some.stride[0] for some in layers] == [2, 1, 1]
+    assert [some.in_channels for some in layers] == [1, 16, 16]
+    assert all(some.padding[0] == some.kernel_size[0] // 2 for some in layers)
+    pooled = network[-2](torch.arange(24.0).reshape(2, 3, 4))
+    assert pooled.tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
+
+
+def test_kernels_are_those_of_the_texts():
+    assert KERNELS == (3, 4, 5, 6)
