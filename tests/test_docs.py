@@ -68,7 +68,8 @@ def test_the_readme_has_runs_to_check():
 
 
 @pytest.mark.parametrize(
-    "group", ["strategy", "space", "dataset", "protocol", "budget", "experiment"]
+    "group",
+    ["strategy", "space", "dataset", "objective", "protocol", "recipe", "budget", "experiment"],
 )
 def test_every_choice_is_named_in_the_readme(group):
     assert [name for name in parts.options(group) if f"`{name}`" not in README] == []
