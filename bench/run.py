@@ -142,7 +142,7 @@ def _run_with(objective: Objective, cell: Cell, seed: int) -> tuple[Columns, Col
 def run_shard(
     cell: Cell, seeds: range, tick: Callable[[], object] = bool, *, folder: Path = Path()
 ) -> tuple[Columns, Columns]:
-    """Run several seeds of the cell in `folder`, calling `tick` after each; their columns stand one after another.
+    """Run several seeds, calling `tick` after each; their columns stand one after another.
 
     The column `length` says how many trials each seed has.
     """

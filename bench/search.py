@@ -118,7 +118,7 @@ class Objective(ABC):
         """The objective of one run; a journalled one keeps its answers in that file."""
         return self
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most have nothing to let go of)
         """The run is over."""
 
     def timer(self) -> float:

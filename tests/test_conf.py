@@ -156,7 +156,7 @@ BAD = {
     "strategy=foo": "strategy=foo: unknown strategy; allowed: bayesian_optimisation,",
     "strategy=random_serch": "did you mean random_search?",
     "experiment=foo": "experiment=foo: unknown experiment; allowed: nats_tss, quickstart",
-    "dataset=mnist": "dataset=mnist: unknown dataset; allowed: ImageNet16-120, arxiv, autoencoder, c",
+    "dataset=mnist": "dataset=mnist: unknown dataset; allowed: ImageNet16-120, arxiv, auto",
     "bogus=3": "bogus: the configuration has no key bogus; it has strategy,",
     "strategy.typo=3": "strategy.typo: strategy=random_search has no key typo; it has none",
     "seed=3": "did you mean seeds?",
