@@ -137,9 +137,7 @@ def shards_to_run(folder: Path, seeds: range, size: int | None = None) -> list[r
 
 
 @contextmanager
-def lock(
-    folder: Path, seeds: range, size: int | None = None, *, wait: bool
-) -> Iterator[bool]:
+def lock(folder: Path, seeds: range, size: int | None = None, *, wait: bool) -> Iterator[bool]:
     """Hold the block of these seeds against other processes; yields whether it is ours."""
     size = size or SHARD_SIZE
     first = seeds[0] - seeds[0] % size

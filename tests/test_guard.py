@@ -371,9 +371,7 @@ def test_zeros_by_the_gigabyte(path):
             shape = (24, 1 << 14, 2)
             file.create_dataset(f"{GROUP}/proxy_{number}", shape, "f4", chunks=True, **PACKED)
     sign(path)
-    sentence = (
-        r"toy.h5 is not built like a table: it declares 125,\d{3},\d{3} bytes of columns"
-    )
+    sentence = r"toy.h5 is not built like a table: it declares 125,\d{3},\d{3} bytes of columns"
     with pytest.raises(TableError, match=sentence), open_table(path):
         pass
 
