@@ -1,0 +1,1 @@
+"""What `nas-arena` can do: a function a command, which returns the exit status."""
