@@ -11,7 +11,7 @@ demo: $(VENV)/.installed  ## six strategies on NAS-Bench-201, then the report
 	$(BIN)/nas-arena run experiment=quickstart jobs=$(JOBS) $(if $(RESULTS),results=$(RESULTS))
 
 test: $(VENV)/.dev  ## the tests, without the slow ones
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.dev  ## all tests
 	$(BIN)/pytest -m ""

@@ -193,9 +193,11 @@ def make(
         raise TableError(f"{path} cannot be written: {reason}") from None
     line = f"{path}: {summary(table)}; SHA-256 {digest}{replaces}"
     sample = bool(recipe.get("sample"))
-    whole = len(table.architectures) == there[space].networks
-    words = _words_to_run(path.stem, table, sample=sample) if whole or sample else None
-    return line if words is None else "\n".join([line, " ".join([HOW_TO_RUN, *words])])
+    gaps = problems(table, there[space])
+    words = _words_to_run(path.stem, table, sample=sample) if sample or not gaps else None
+    lacks = [f"it is partial: {'; '.join(gaps[:3])}"] if gaps and not sample else []
+    how = [] if words is None else [" ".join([HOW_TO_RUN, *words])]
+    return "\n".join([line, *lacks, *how])
 
 
 def _extended(
@@ -350,7 +352,7 @@ def _values(table: Table, there: dict[str, Space]) -> tuple[list[str], list[str]
 
 def spaces_table() -> str:
     """Every space with its size and the tables there are for it, in Markdown."""
-    rows = ["| space | what it is | members | networks | genes | tables | data sets |"]
+    rows = ["| space | what it is | members | table rows | genes | tables | data sets |"]
     rows.append("|---|---|--:|--:|--:|---|---|")
     known, told = recipes(), options("space")
     for choice, comment in told.items():

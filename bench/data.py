@@ -42,6 +42,7 @@ splits, and its rules need no schedule, as the columns go into all of them; here
 data folder. An architecture that the file lacks gets NaN; what the table had stays as it is.
 """
 
+import functools
 import hashlib
 import json
 import zlib
@@ -154,7 +155,7 @@ def _read_rows(
     source: Path, space: Space, architecture: str, columns: list[dict[str, Any]]
 ) -> tuple[Any, NDArray[np.int8]]:
     """The frame of a file, and the genes of its rows."""
-    frame = _read_frame(source)
+    frame = _read_frame(source, architecture)
     absent = {architecture, *(rule["column"] for rule in columns)} - set(frame.columns)
     if absent:
         raise TableError(f"{source.name} has no column {', '.join(sorted(absent))}")
@@ -165,13 +166,14 @@ def _read_rows(
     return frame, np.array(genes, dtype=np.int8).reshape(len(genes), len(space.choices))
 
 
-def _read_frame(source: Path) -> Any:
+def _read_frame(source: Path, architecture: str) -> Any:
     import pandas
 
+    text = {architecture: str}  # or 00000000 would become 0
     kinds: dict[str, Callable[[Path], Any]] = {
-        ".csv": pandas.read_csv,
+        ".csv": functools.partial(pandas.read_csv, dtype=text),
         ".parquet": pandas.read_parquet,
-        ".json": pandas.read_json,
+        ".json": functools.partial(pandas.read_json, dtype=text),
     }
     kind = next((suffix for suffix in source.suffixes if suffix in kinds), None)
     if kind is None:

@@ -414,5 +414,5 @@ def thinned(epochs: Sequence[int], most: int = 6) -> list[int]:
 
 
 def distinct(archs: Iterable[Architecture], space: Space) -> int:
-    """How many different networks, by `Space.key`, there are among architectures."""
-    return len({space.key(arch) for arch in archs})
+    """How many different networks, by `Space.canonical`, there are among architectures."""
+    return len({space.canonical(arch) for arch in archs})

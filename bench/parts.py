@@ -140,6 +140,7 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
             if key not in _objectives:
                 _objectives[key] = factory(space, names["dataset"], protocol)
             objective = _objectives[key]
+            dict(objective.optimum)  # reads what is reported: if that lacks something, now
         except (TableError, ValueError, LookupError, ImportError) as error:
             found.append(f"objective={config._names.objective}: {error}")
     if objective and not objective.timed and budget and budget.clock == "simulated_seconds":

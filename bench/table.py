@@ -92,7 +92,7 @@ def find_table(space: Space, name: str) -> Path:
     here = sorted({path.stem for folder in folders for path in folder.glob("*.h5")})
     raise TableError(
         f"table {name!r} is neither in {folders[0]} nor shipped with {space.name}; "
-        f"here: {', '.join(here) or 'none'}; `nas-arena data list` says where others come from"
+        f"here: {', '.join(here) or 'none'}; `nas-arena space {space.name}` says which would do"
     )
 
 
@@ -201,7 +201,7 @@ def open_table(path: Path) -> Iterator[tuple[h5py.File, str]]:
     if digest != expected:
         raise TableError(
             f"{path} is damaged or was changed: its SHA-256 is {digest[:12]}…, "
-            f"not {expected[:12]}… as when it was made"
+            f"not {expected[:12]}… as when it was made; make it again with `nas-arena data import`"
         )
     try:
         file = h5py.File(path, "r")

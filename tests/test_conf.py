@@ -3,9 +3,11 @@
 import importlib
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -13,6 +15,8 @@ from omegaconf import OmegaConf
 from bench import compose, parts
 from bench.compose import ConfigError, plan
 from bench.store import canonical_json
+from bench.table import read_table, shipped_folder, write_table
+from spaces.nb201.space import NB201
 
 CONF = parts.conf_folder()
 PARTS = sorted(
@@ -297,6 +301,20 @@ def test_other_code_is_another_cell(tmp_path, monkeypatch):
     assert plan(words).cells[0].key == before
     code.write_text(code.read_text() + "    x = 1\n")
     assert plan(words).cells[0].key != before
+
+
+def test_a_report_with_holes_is_said_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAS_ARENA_DATA", str(tmp_path))
+    space = NB201()
+    table = read_table(shipped_folder(space) / "nb201.h5")
+    known = table.schedules["cifar10", "200"]
+    holes = known.columns["valid_error"].copy()
+    holes[::2] = np.nan
+    columns = known.columns | {"test_error": holes}
+    schedules = {("cifar10", "200"): replace(known, columns=columns)}
+    write_table(replace(table, schedules=schedules), space, tmp_path / "holes.h5")
+    with pytest.raises(ConfigError, match=r"knows test_error of 7,812 of the 15,625"):
+        plan(["objective.table=holes", "protocol.report=[test_error]"])
 
 
 def test_code_that_is_imported_belongs_to_it(tmp_path, monkeypatch):

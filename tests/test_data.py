@@ -328,6 +328,26 @@ def test_missing_seconds(source):
     assert list(table.schedules["digits", "3"].columns) == ["valid_error"]
 
 
+def test_digits_of_an_architecture_stay_as_they_are(tmp_path):
+    class Digits(Toy):
+        name = "digits"
+
+        def to_string(self, arch):
+            return "".join(map(str, arch))
+
+        def from_string(self, text):
+            if len(text) != 3:
+                raise ValueError(f"{text!r} is no architecture of three digits")
+            return tuple(map(int, text))
+
+    columns = frame(arch=[text.replace("-", "") for text in TEXTS])
+    for source in write_csv(columns, tmp_path), tmp_path / "digits.json":
+        if source.suffix == ".json":
+            columns.to_json(source, orient="records")
+        table = make_table(source, Digits(), RECIPE)
+        assert table.architectures.tolist() == list(map(list, SPACE))
+
+
 def test_a_part_of_a_space(tmp_path):
     source = write_csv(frame().drop(5), tmp_path)
     assert len(make_table(source, SPACE, RECIPE, partial=True).architectures) == 23

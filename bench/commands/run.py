@@ -36,7 +36,7 @@ def run(words: list[str]) -> int:
         for group in compose.GROUPS:
             print(f"{group}=")
             for name, text in parts.options(group).items():
-                print(f"  {name:24s}{text}")
+                print(f"  {name:24s} {text}")
         print("\nOther keys, with their defaults:")
         config = (parts.conf_folder() / "config.yaml").read_text(encoding="utf-8")
         settings = config.split("\n\n")[1]

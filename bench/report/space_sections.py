@@ -1,6 +1,6 @@
 """The parts of a space view: what is said, tabled and drawn, and from which numbers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
@@ -197,8 +197,13 @@ def _plain(numbers: Numbers, value: float) -> str:
 def _best_section(space: Space, numbers: Numbers, words: "Words") -> Section:
     from bench.report import space_figures as draw
 
-    best = np.lexsort((np.arange(len(numbers.errors)), numbers.errors))[:BEST].tolist()
-    best = [row for row in best if numbers.errors[row] == numbers.errors[row]]
+    order = np.lexsort((np.arange(len(numbers.errors)), numbers.errors)).tolist()
+    first: dict[Hashable, int] = {}  # of each network: the same one drawn twice says nothing
+    for row in order:
+        if len(first) == BEST or numbers.errors[row] != numbers.errors[row]:
+            break
+        first.setdefault(space.canonical(tuple(numbers.genes[row].tolist())), row)
+    best = list(first.values())
     archs: list[Architecture] = [tuple(numbers.genes[row].tolist()) for row in best]
     rows = []
     graphs = []
@@ -209,7 +214,9 @@ def _best_section(space: Space, numbers: Numbers, words: "Words") -> Section:
         rows.append([str(place), value, each, space.to_string(arch)])
         heading = f"{place} · {words.quantity} {value}"
         graphs.append((heading, space.graph(arch)))
-    caption = f"{words.source} The {len(best)} lowest means over training seeds."
+    caption = (
+        f"{words.source} The {len(best)} lowest means over training seeds, isomorphic cells once."
+    )
     return Section(
         "Best cells",
         [],
