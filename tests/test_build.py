@@ -419,6 +419,8 @@ def test_the_command(call, data):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
+        ("space=chain", "dataset= is not given; a build takes hours"),
+        ("dataset=mnist1d", "space= is not given; a build takes hours"),
         ("seeds=0", "seeds is '0'; allowed: whole numbers from 1 to 1,000"),
         ("jobs=many", "jobs is 'many'; allowed"),
         ("shard=0", "shard is '0'; allowed: whole numbers from 1 to 10,000"),
@@ -432,8 +434,8 @@ def test_the_command(call, data):
         ("recipe.epoch=3", "recipe has no key epoch"),
         ("recipe.network.width=x", "recipe.network.width is 'x'; allowed: whole number"),
         ("recipe.epochs=0", "epochs is 0; allowed: above 0"),
-        ("architectures=nothing", "architectures is 'nothing'"),
-        ("device=abacus", "device is 'abacus'; allowed here: auto, cpu"),
+        ("space=chain dataset=mnist1d architectures=nothing", "architectures is 'nothing'"),
+        ("space=chain dataset=mnist1d device=abacus", "device is 'abacus'; allowed here: auto, cpu"),
         ("dataset.load._target_=os.system", "is refused"),
     ],
 )

@@ -329,6 +329,12 @@ def test_an_edited_description_of_a_begun_cell_is_refused(tmp_path):
         write_report(tmp_path, tmp_path / "out", expected={folder.name: [0]}, figures=False)
 
 
+def test_a_heading_says_what_is_no_table(tmp_path):
+    run(tmp_path, replace(cell(), names=dict(cell().names, objective="surrogate sums")))
+    (found,) = compared(tmp_path)
+    assert heading(found) == "digits · sums · 30 evaluations · surrogate"
+
+
 def test_equal_headings_are_told_apart_and_others_left_alone(tmp_path):
     drop = replace(PROTOCOL, name="exact+overshoot=keep_last", overshoot="keep_last")
     others = [

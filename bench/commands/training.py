@@ -97,6 +97,11 @@ def _build(words: list[str]) -> int:
     deadline = _whole(given, "deadline", 1, 10**7, problems)
     shard = _whole(given, "shard", 1, 10**4, problems)
     _name(given, "name", problems)
+    problems += [
+        f"{key}= is not given; a build takes hours, so it names what to train"
+        for key in ("space", "dataset")
+        if not any(word.startswith(f"{key}=") for word in others)
+    ]
     made = _made(others, problems)
     archs = build.choose(made.space, given["architectures"])
     plan = build.make_plan(

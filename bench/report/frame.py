@@ -293,6 +293,7 @@ def _comparison(
     names = first.cell["names"]
     digest = first.cell["objective_digest"][:12]
     called = names.get("objective")
+    kind = called.split()[0] if called else "table"
     tail = "-".join(("", *(names[p] for p in ("space", "dataset", "protocol")), _limit(first)))
     return Comparison(
         slug=slug,
@@ -305,6 +306,7 @@ def _comparison(
         objective=f"{called} ({digest})" if called else digest,
         optimum=first.cell["optimum"],
         notes=first.cell.get("notes", ""),  # cells of earlier versions have none
+        apart=() if kind == "table" else (kind,),  # a figure cut out of a report says so
         labels=labels,
         cells=tuple(take(runs, shared) for runs in cells),
         seeds=shared,
