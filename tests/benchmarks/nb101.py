@@ -138,6 +138,7 @@ def queries(objective: TableObjective, cells: list[tuple[int, ...]]) -> dict[str
             objective.evaluate(ask, 1, 0)
 
     batch = np.array(cells, np.int8)
+    objective.report(batch[:1])  # reads the reported columns, once
     took = {
         "one query with its graph, first-seen encoding": measure.seconds(ask_all),
         "one query with its graph, encoding seen before": measure.seconds(ask_all),
