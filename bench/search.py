@@ -114,16 +114,15 @@ class Objective(ABC):
     journalled: bool = False
     """Whether answers are dear, so that a run keeps each of them as it comes."""
 
+    timer: Callable[[], float] = staticmethod(perf_counter)
+    """Seconds on the clock of the run."""
+
     def open(self, journal: Path) -> "Objective":
         """The objective of one run; a journalled one keeps its answers in that file."""
         return self
 
     def close(self) -> None:  # noqa: B027 (most have nothing to let go of)
         """The run is over."""
-
-    def timer(self) -> float:
-        """Seconds on the clock of the run."""
-        return perf_counter()
 
     @abstractmethod
     def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise, product
 from random import Random
 from typing import Any
@@ -134,8 +135,12 @@ class Space(ABC):
         Args:
             genes: of members, shape `[architectures, genes]`.
         """
+        return genes.astype(np.uint64) @ self._places
+
+    @cached_property
+    def _places(self) -> NDArray[np.uint64]:
         places = [math.prod(self.choices[gene + 1 :]) for gene in range(len(self.choices))]
-        return genes.astype(np.uint64) @ np.array(places, dtype=np.uint64)
+        return np.array(places, dtype=np.uint64)
 
     def key(self, arch: Architecture) -> int:
         """`keys` of one architecture."""

@@ -472,19 +472,21 @@ class TableObjective(Objective):
                 f"{self.dataset} has {self.space.networks:,} architectures at "
                 f"{', '.join(map(str, fidelities))} epochs"
             )
-        errors = self._errors[row, fidelities.index(epoch)]
-        seconds = self._elapsed[row, fidelities.index(epoch)].astype(float)
+        at = fidelities.index(epoch)
+        errors, seconds = self._errors[row, at].tolist(), self._elapsed[row, at].tolist()
         if trained:
             before = self._elapsed[row].T  # per training seed, at every fidelity
-            seconds -= [np.interp(trained, (0, *fidelities), (0, *some)) for some in before]
+            seconds = [
+                all_of_it - float(np.interp(trained, (0, *fidelities), (0, *some)))
+                for all_of_it, some in zip(seconds, before, strict=True)
+            ]
+        if len(seconds) == 1:  # the same whatever the training seed
+            seconds *= len(errors)
+        validation = float(self._pass[row])
         metrics = {name: float(column[row]) for name, column in self._metrics.items()}
         answers = [
-            Evaluation(error, cost, metrics)
-            for error, cost in zip(
-                errors.tolist(),
-                np.broadcast_to(seconds + self._pass[row], errors.shape).tolist(),
-                strict=True,
-            )
+            Evaluation(error, cost + validation, metrics)
+            for error, cost in zip(errors, seconds, strict=True)
             if error == error  # NaN: this training seed is missing
         ]
         spread = hashlib.blake2b(str(architecture).encode(), digest_size=8).digest()
