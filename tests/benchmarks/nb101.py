@@ -223,8 +223,8 @@ def compare(
             theirs[memory].append(little + (much - little) * factor)
             note = (
                 "nasbench as found in the folder given "
-                f"(protobuf {about['protobuf'] if about else ''}), its TensorFlow reader of records "
-                f"replaced and TensorFlow not imported: {small:.2f} s and "
+                f"(protobuf {about['protobuf'] if about else ''}), its TensorFlow reader of "
+                f"records replaced and TensorFlow not imported: {small:.2f} s and "
                 f"{little:.0f} MB at {sizes[0]:,} cells, {large:.2f} s and {much:.0f} MB at "
                 f"{sizes[1]:,} in the last round, extrapolated linearly to {networks:,} "
                 f"(the difference × {factor:.1f})"
