@@ -53,7 +53,10 @@ SHARD = 12  # trainings that are sealed together
 SPLITS = ("train", "valid", "test")
 MOST = 200_000  # architectures that one build may have
 TRANSIENT = ("signal", "exit", "oom_host")  # perhaps the machine's doing: tried once more
-CODE = ("cost", "data", "layers", "loop", "proxies", "recipe", "trainer", "worker")  # what trains
+CODE = (  # what trains
+    *("cost", "data", "layers", "loop", "population", "proxies"),
+    *("recipe", "stacked", "trainer", "worker"),
+)
 
 
 class BuildError(Exception):
@@ -343,9 +346,11 @@ def _train_shard(
     plan: Plan, folder: Path, some: range, supervisor: Supervisor, tick: Callable[[], object]
 ) -> None:
     origin = canonical_json(provenance())
+    answers = _train_together(plan, some, supervisor)
     records = []
     for number in some:
-        records.append(_train_one(plan, number, supervisor))
+        answer = answers.get(number) or _ask(supervisor, _request(plan, number), plan.deadline)
+        records.append(_record(plan, number, answer, supervisor))
         tick()
     names = list(dict.fromkeys(chain.from_iterable(sealed_ones for sealed_ones, _ in records)))
     trials = {name: _stack([one.get(name) for one, _ in records]) for name in names}
@@ -359,22 +364,40 @@ def _stack(values: Sequence[Any]) -> NDArray[Any]:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _train_one(
-    plan: Plan, number: int, supervisor: Supervisor
+def _train_together(
+    plan: Plan, some: range, supervisor: Supervisor
+) -> dict[int, Mapping[str, Any]]:
+    """The answers of a population, by number; none if there is no such thing here, or if it
+    failed: then each is tried alone, and whose fault it was will show.
+    """
+    if not plan.about["population"] or len(some) < 2:
+        return {}
+    trainings = [_training(plan, number) for number in some]
+    request = _rules(plan) | {"kind": "together", "trainings": trainings}
+    answer = supervisor.ask(request, plan.deadline * len(some))
+    answers = answer.get("answers", []) if answer["status"] == "ok" else []
+    return dict(zip(some, answers, strict=len(answers) > 0))
+
+
+def _request(plan: Plan, number: int) -> dict[str, Any]:
+    return _rules(plan) | _training(plan, number) | {"kind": "train"}
+
+
+def _rules(plan: Plan) -> dict[str, Any]:
+    return {"epochs": plan.trainer.recipe.epochs, "splits": SPLITS, "final": ()}
+
+
+def _training(plan: Plan, number: int) -> dict[str, Any]:
+    arch, seed = plan.training(number)
+    return {"architecture": arch, "seed": seed, "checkpoint": None}
+
+
+def _record(
+    plan: Plan, number: int, answer: Mapping[str, Any], supervisor: Supervisor
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is sealed of a training, and what was measured."""
     arch, seed = plan.training(number)
     costs = _costs(plan, arch, seed, supervisor) if plan.costs else {}
-    request = {
-        "kind": "train",
-        "architecture": arch,
-        "seed": seed,
-        "epochs": plan.trainer.recipe.epochs,
-        "splits": SPLITS,
-        "final": (),
-        "checkpoint": None,
-    }
-    answer = _ask(supervisor, request, plan.deadline)
     status, message = str(answer["status"]), str(answer.get("message", ""))
     try:
         errors, f1, seconds = _scores(plan, answer)
@@ -382,6 +405,9 @@ def _train_one(
         status, message = "bad_result", f"{type(error).__name__}: {error}"
         errors, f1, seconds = _scores(plan, {"status": status})
     parameters = float(answer.get("parameters", np.nan))
+    alone = costs.pop("epoch_seconds", seconds)
+    if answer.get("together"):  # its seconds are a share of the others'
+        seconds = alone
     measured = {
         "epoch_seconds": seconds,
         "latency": costs.pop("latency", np.nan),
@@ -425,7 +451,7 @@ def _costs(plan: Plan, arch: Architecture, seed: int, supervisor: Supervisor) ->
     return {
         name: float(value)
         for name, value in answer.items()
-        if is_visible(name) and value is not None
+        if (is_visible(name) or name == "epoch_seconds") and value is not None
     }
 
 

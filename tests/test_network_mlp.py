@@ -33,6 +33,22 @@ def test_a_network_without_layers_gains_one():
     assert near == {(gene, ABSENT, ABSENT, ABSENT) for gene in range(len(WIDTHS))}
 
 
+def test_genes_are_called_what_they_are():
+    labels = SPACE.labels()
+    assert [name for name, _ in labels] == [f"layer {layer}" for layer in range(1, MOST + 1)]
+    assert labels[0][1] == ["width 25", "width 50", "width 100", "width 200", "absent"]
+    assert labels[0] == ("layer 1", labels[3][1])
+
+
+def test_a_drawing_has_a_node_a_layer():
+    assert SPACE.graph((ABSENT,) * MOST) == [("input", "output", "")]
+    assert SPACE.graph(SPACE.from_string("50-200")) == [
+        ("input", "width 50#0", ""),
+        ("width 50#0", "width 200#1", ""),
+        ("width 200#1", "output", ""),
+    ]
+
+
 @pytest.mark.parametrize(("text", "published"), [("linear", 410), ("100-100", 15_210)])
 def test_the_baselines_of_mnist1d_have_their_published_parameters(text, published):
     """notebooks/models.py, greydanus/mnist1d@579085a: LinearBase and MLPBase."""

@@ -67,7 +67,7 @@ def test_some_chains_run_on_other_shapes(shape):
     from spaces.chain.network import build
 
     for arch in list(SPACE)[::97]:
-        network = build(SPACE, arch, shape, 7, width=8, stride=1)
+        network = build(SPACE, arch, shape, 7, width=8, strided=1)
         assert network(torch.randn(2, *shape)).shape == (2, 7)
         counted = sum(some.numel() for some in network.parameters())
         assert counted == parameters(arch, shape, 7, 8)
@@ -80,12 +80,33 @@ def test_layers_as_described():
     network = build(SPACE, SPACE.from_string("6-3-4"), (1, 40), 10)
     layers = [some for some in network if isinstance(some, torch.nn.Conv1d)]
     assert [some.kernel_size[0] for some in layers] == [6, 3, 4]
-    assert [some.stride[0] for some in layers] == [2, 1, 1]
+    assert [some.stride[0] for some in layers] == [2, 2, 1]
     assert [some.in_channels for some in layers] == [1, 16, 16]
-    assert all(some.padding[0] == some.kernel_size[0] // 2 for some in layers)
+    positions, x = [], torch.randn(2, 1, 40)
+    for some in network[:-2]:
+        x = some(x)
+        positions += [x.shape[2]] if isinstance(some, torch.nn.Conv1d) else []
+    assert positions == [20, 10, 10]
     pooled = network[-2](torch.arange(24.0).reshape(2, 3, 4))
     assert pooled.tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
 
 
 def test_kernels_are_those_of_the_texts():
     assert KERNELS == (3, 4, 5, 6)
+
+
+def test_genes_are_called_what_they_are():
+    labels = SPACE.labels()
+    assert [name for name, _ in labels] == [f"layer {layer}" for layer in range(1, 6)]
+    assert tuple(len(values) for _, values in labels) == SPACE.choices
+    assert labels[0][1] == ["kernel 3", "kernel 4", "kernel 5", "kernel 6"]
+    assert labels[4][1] == [*labels[0][1], "absent"]
+
+
+def test_a_drawing_has_a_node_a_layer():
+    assert SPACE.graph(SPACE.from_string("3-5-3")) == [
+        ("input", "kernel 3#0", ""),
+        ("kernel 3#0", "kernel 5#1", ""),
+        ("kernel 5#1", "kernel 3#2", ""),
+        ("kernel 3#2", "output", ""),
+    ]

@@ -25,6 +25,29 @@ def test_a_text_that_is_no_network(text):
         SPACE.from_string(text)
 
 
+def test_genes_are_called_what_they_are():
+    labels = SPACE.labels()
+    assert [name for name, _ in labels] == ["cell", "units", "layers", "direction", "pooling"]
+    assert tuple(len(values) for _, values in labels) == SPACE.choices
+    for arch in SPACE:
+        words = [values[gene] for (_, values), gene in zip(labels, arch, strict=True)]
+        assert "-".join(words) == SPACE.to_string(arch)
+
+
+def test_a_drawing_has_a_node_a_layer():
+    assert SPACE.graph(SPACE.from_string("gru-64-2-both-last")) == [
+        ("input", "gru 64, both ways#0", ""),
+        ("gru 64, both ways#0", "gru 64, both ways#1", ""),
+        ("gru 64, both ways#1", "pooling: last", ""),
+        ("pooling: last", "output", ""),
+    ]
+    assert SPACE.graph(SPACE.from_string("rnn-32-1-forward-attention")) == [
+        ("input", "rnn 32#0", ""),
+        ("rnn 32#0", "pooling: attention", ""),
+        ("pooling: attention", "output", ""),
+    ]
+
+
 def parameters(text, channels, classes):
     """By the formula: input, state and two biases a gate, unit, layer and direction."""
     cell, units, layers, direction, pooling = text.split("-")

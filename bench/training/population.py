@@ -10,16 +10,29 @@ fusion: Wang et al., MLSys 2021).
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from time import perf_counter
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional
 
 from bench.space import Architecture, Space
+from bench.training import carried
 from bench.training.captured import Captured, Gradients
+from bench.training.checkpoint import load, save
 from bench.training.data import Data, augment, derive, order_of
-from bench.training.loop import Outcome, macro_f1, make_optimizer
+from bench.training.loop import (
+    CHECKPOINT_SECONDS,
+    EVALUATION_BATCH,
+    Outcome,
+    held,
+    identity_of,
+    macro_f1,
+    make_optimizer,
+    settled,
+)
 from bench.training.recipe import Recipe
 from bench.training.stacked import Population
 from bench.training.trainer import network_builder
@@ -46,13 +59,16 @@ def assemble(
     build = population_builder(space)
     single = network_builder(space)
     about = data.inputs, data.classes
-    states = []
+    networks = []
     with torch.random.fork_rng(devices=[]):
         for arch, seed in zip(architectures, seeds, strict=True):
             torch.manual_seed(derive("weights", seed, space.to_string(arch)))
-            states.append(single(space, arch, *about, **recipe.network).state_dict())
+            networks.append(single(space, arch, *about, **recipe.network))
     population = build(space, architectures, *about, **recipe.network, **settings)
-    population.load(states)
+    population.load([network.state_dict() for network in networks])
+    population.parameters_of = [
+        [name for name, _ in network.named_parameters()] for network in networks
+    ]
     return population.to(data.train[0].device)
 
 
@@ -70,30 +86,34 @@ def population_builder(space: Space) -> Callable[..., Population]:
     Raises:
         LookupError: the space has no population networks.
     """
+    build: Callable[..., Population] = population_module(space).build
+    return build
+
+
+def population_module(space: Space) -> ModuleType:
+    """The module `population` beside the space's.
+
+    Raises:
+        LookupError: the space has no population networks.
+    """
     name = f"{type(space).__module__.rpartition('.')[0]}.population"
     try:
-        module = importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
         raise LookupError(f"space {space.name} trains its networks one at a time") from None
-    build: Callable[..., Population] = module.build
-    return build
 
 
 def choose(space: Space, recipe: Recipe, device: torch.device) -> bool:
-    """Whether populations are to be trained: on a GPU, where the space has population networks.
-
-    On a CPU they are slower: four networks of NAS-Bench-201 with 16 channels, at batch 64, took 1.2
-    to 1.6 times the processor time of one at a time. Compiled they have never been tried.
+    """Whether populations are to be trained: where the space has population networks, on the
+    devices that its module `population` names as faster so (`DEVICES`). None are compiled.
     """
-    if device.type != "cuda" or recipe.compile:
-        return False
     try:
-        population_builder(space)
+        module = population_module(space)
     except LookupError:
         return False
-    return True
+    return device.type in module.DEVICES and not recipe.compile
 
 
 def train_population(
@@ -107,6 +127,7 @@ def train_population(
     splits: tuple[str, ...] = ("train", "valid"),
     final: tuple[str, ...] = (),
     streams: Streams = "own",
+    checkpoints: Sequence[Path | None] = (),
 ) -> list[Outcome]:
     """Train architectures together; the outcomes are those of `loop.train` one at a time, but for
     rounding, and do not depend on which others are there.
@@ -120,6 +141,9 @@ def train_population(
         streams: `own`: batches are drawn by the network's own seed, as alone; networks of one
             seed share them. `shared`: all are given those of the first seed, which costs less
             and correlates their errors.
+        checkpoints: for each architecture, where its state is kept, as `loop.train` keeps it:
+            each can do without the others and without the population. Networks go on together
+            from where they are, those that have come equally far.
 
     Raises:
         LookupError: the space has no population networks.
@@ -129,21 +153,52 @@ def train_population(
     _check(architectures, seeds)
     last = recipe.epochs if epochs is None else epochs
     streams_of = list(seeds) if streams == "own" else [seeds[0]] * len(seeds)
+    paths = list(checkpoints) or [None] * len(seeds)
+    device = data.train[0].device
+    identities = [
+        identity_of(recipe, seed, splits, space.to_string(arch), data)
+        for arch, seed in zip(architectures, seeds, strict=True)
+    ]
+    states: list[dict[str, Any] | None] = [
+        None if path is None else load(path, device) for path in paths
+    ]
+    for model, state in enumerate(states):
+        if state and (state["identity"] != identities[model] or state["outcome"]["epochs"] > last):
+            states[model] = None
+    outcomes: dict[int, Outcome] = {}
 
-    def attempt(part: slice) -> list[Outcome]:
-        network = assemble(space, architectures[part], data, recipe, seeds[part])
-        return Run(network, data, recipe, streams_of[part], splits).train(last, final)
+    def attempt(part: Sequence[int]) -> list[Outcome]:
+        members = [architectures[model] for model in part]
+        network = assemble(space, members, data, recipe, [seeds[model] for model in part])
+        run = Run(network, data, recipe, [streams_of[model] for model in part], splits)
+        if there := [state for model in part if (state := states[model])]:
+            carried.restore(run, there)
 
-    def train(start: int, stop: int) -> list[Outcome]:
+        def keep(state: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+            for place in run.going:
+                if (path := paths[part[place]]) is not None:
+                    found = carried.state_of(run, place) | {"identity": identities[part[place]]}
+                    save(state(found), path)
+
+        found = run.train(last, final, keep)
+        keep(settled)
+        return found
+
+    def train(part: Sequence[int]) -> None:
         try:
-            return attempt(slice(start, stop))
+            outcomes.update(zip(part, attempt(part), strict=True))
+            return
         except torch.OutOfMemoryError:
-            if stop - start == 1:
+            if len(part) == 1:
                 raise
-        middle = (start + stop) // 2  # out of the handler, which keeps what was allocated
-        return train(start, middle) + train(middle, stop)
+        middle = len(part) // 2  # out of the handler, which keeps what was allocated
+        train(part[:middle])
+        train(part[middle:])
 
-    return train(0, len(seeds))
+    reached = [state["outcome"]["epochs"] if state else 0 for state in states]
+    for epochs_done in sorted(set(reached)):
+        train([model for model, there in enumerate(reached) if there == epochs_done])
+    return [outcomes[model] for model in range(len(seeds))]
 
 
 class Run:
@@ -170,15 +225,34 @@ class Run:
         self.stream = [self.seeds.index(seed) for seed in streams]
         self.optimizer = make_optimizer(network, recipe)
         self.outcomes = [Outcome(errors={split: [] for split in splits}) for _ in streams]
+        self.found: dict[str, torch.Tensor] = {}  # what the last epoch predicted
         self.epochs = 0
         self.gradients: Gradients = Captured(network, self.backward) if graph else self.backward
 
-    def train(self, last: int, final: tuple[str, ...] = ()) -> list[Outcome]:
-        """Train to the end of epoch `last`; `final` are splits that are evaluated then alone."""
+    def train(
+        self, last: int, final: tuple[str, ...] = (), keep: Callable[[], object] = bool
+    ) -> list[Outcome]:
+        """Train to the end of epoch `last`; `final` are splits that are evaluated then alone.
+
+        `keep` is called now and then between two epochs, to save what there is.
+        """
+        since = saved = perf_counter()
         while self.epochs < last and self.going:
             self.epoch()
+            if perf_counter() - saved > CHECKPOINT_SECONDS:
+                since = self.hold(since)
+                keep()
+                saved = perf_counter()
         self.finish(final)
+        self.hold(since)
         return self.outcomes
+
+    def hold(self, since: float) -> float:
+        """Count the seconds since then on everybody's GPU, by their shares; returns the time."""
+        device = self.data.train[0].device
+        for outcome, share in zip(self.outcomes, self.network.shares, strict=True):
+            now = held(outcome, device, since, share)
+        return now
 
     @property
     def going(self) -> list[int]:
@@ -198,7 +272,8 @@ class Run:
         seconds = perf_counter() - start
         for model in self.going:
             self.outcomes[model].seconds += seconds * self.network.shares[model]
-        errors = {split: self.errors(split) for split in self.splits}
+        self.found = {split: self.predict(split) for split in self.splits}
+        errors = {split: self.errors(split, found) for split, found in self.found.items()}
         self.epochs += 1
         for model in self.going:
             self.outcomes[model].epochs += 1
@@ -214,19 +289,20 @@ class Run:
         ]
         orders = torch.stack([order_of(len(all_labels), seed, epoch) for seed in self.seeds])
         parts = torch.split(orders.to(all_labels.device), self.recipe.batch_size, 1)
+        stream = torch.tensor(self.stream, device=all_labels.device)
         for part in parts:
-            inputs = [
-                self.data.prepare(augment(all_inputs[which], self.recipe, generator))
-                for which, generator in zip(part, generators, strict=True)
-            ]
-            labels = [all_labels[which] for which in part]
+            inputs = all_inputs[part]
+            if self.recipe.augmentation != "none":
+                drawn = [
+                    augment(some, self.recipe, generator)
+                    for some, generator in zip(inputs, generators, strict=True)
+                ]
+                inputs = torch.stack(drawn)
+            prepared = self.data.prepare(inputs)
             if len(self.seeds) == 1:
-                yield inputs[0], labels[0]
+                yield prepared[0], all_labels[part[0]]
             else:
-                yield (
-                    torch.stack([inputs[stream] for stream in self.stream]),
-                    torch.stack([labels[stream] for stream in self.stream]),
-                )
+                yield prepared[stream], all_labels[part[stream]]
 
     def step(self, inputs: torch.Tensor, labels: torch.Tensor, rate: float) -> torch.Tensor:
         """One step of the optimizer; returns each network's loss, `[K]`, left on the device."""
@@ -265,7 +341,8 @@ class Run:
         self.network.eval()
         device = self.data.train[1].device
         found, finite = [], torch.ones(self.network.count, dtype=torch.bool, device=device)
-        for some in torch.split(getattr(self.data, split)[0], self.recipe.batch_size):
+        size = max(self.recipe.batch_size, EVALUATION_BATCH // self.network.count)
+        for some in torch.split(getattr(self.data, split)[0], size):
             with self.precision():
                 logits = self.network(self.data.prepare(some)).float()
             finite &= logits.isfinite().all(2).all(1)
@@ -273,15 +350,16 @@ class Run:
         self.drop(~finite)
         return torch.cat(found, 1)
 
-    def errors(self, split: str) -> list[float]:
+    def errors(self, split: str, found: torch.Tensor) -> list[float]:
         """Of each network, as a fraction."""
-        right = (self.predict(split) == getattr(self.data, split)[1]).double().mean(1)
+        right = (found == getattr(self.data, split)[1]).double().mean(1)
         return [float(some) for some in (1 - right).cpu()]
 
     def finish(self, final: tuple[str, ...]) -> None:
         """The scores that are taken once, at the end."""
         for split in *self.splits, *final:
-            found, labels = self.predict(split), getattr(self.data, split)[1]
+            found = self.found[split] if split in self.found else self.predict(split)
+            labels = getattr(self.data, split)[1]
             for model in self.going:
                 outcome = self.outcomes[model]
                 outcome.f1[split] = macro_f1(found[model], labels, self.data.classes)

@@ -1,6 +1,6 @@
 """Layers of many networks at once, and a network made of them.
 
-Activations have shape `[batch, networks, channels, height, width]`: with the two middle axes seen
+Activations have shape `[batch, networks, channels, …]`: with the two middle axes seen
 as one, the stock kernels for convolutions in groups, batch norm and pooling apply as they are.
 """
 
@@ -38,7 +38,7 @@ class Stacked(nn.Module):
 
 
 class Convolutions(Stacked):
-    """Convolutions without bias, padded by half the kernel."""
+    """Convolutions without bias."""
 
     weight: torch.Tensor
 
@@ -50,10 +50,11 @@ class Convolutions(Stacked):
         kernel: int,
         convolve: Convolve,
         stride: int = 1,
+        axes: int = 2,
     ) -> None:
         super().__init__(rows)
         self.stride, self.convolve = stride, convolve
-        self.parameter("weight", outputs, inputs, kernel, kernel)
+        self.parameter("weight", outputs, inputs, *(kernel,) * axes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.convolve(x, self.weight, self.stride)
@@ -65,7 +66,9 @@ def apart(x: torch.Tensor, networks: int) -> torch.Tensor:
 
 
 def grouped(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
-    """One convolution in groups; a plain one where all networks see the same `x`, of four axes."""
+    """One convolution in groups, padded by half the kernel; a plain one where all networks see
+    the same `x`, of four axes.
+    """
     groups = 1 if x.dim() == 4 else len(weight)
     flat = x if x.dim() == 4 else x.flatten(1, 2)
     padding = weight.shape[-1] // 2
@@ -244,6 +247,8 @@ class Population(nn.Module):
         self.shares = [share / sum(shares) for share in shares]
         self.rest: list[dict[str, torch.Tensor]] = [{} for _ in shares]
         """Of each network: what the population does not hold, as it was loaded."""
+        self.parameters_of: list[list[str]] = [[] for _ in shares]
+        """Of each network alone: the names of its parameters, in order."""
 
     @property
     def count(self) -> int:

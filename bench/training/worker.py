@@ -1,16 +1,18 @@
-"""What a process answers that trains for a table, a probe or a hand-over."""
+"""What a process answers that trains."""
 
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.training import cost
 from bench.training.data import Data, Loader, derive, order_of
+from bench.training.population import choose, train_population
 from bench.training.proxies import proxies
 from bench.training.supervise import Work
 from bench.training.trainer import Trainer
@@ -31,20 +33,61 @@ class Worker:
         return partial(self.answer, self.trainer.read())
 
     def answer(self, data: Data, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer by the request's `kind`: `about`, `costs`, or `train` as the trainer does."""
+        """Answer by the request's `kind`: `about`, `costs`, `together`, or `train` as the trainer
+        does.
+        """
         kind = request["kind"]
         if kind == "about":
-            return {"status": "ok", **about(data)}
+            populations = choose(self.trainer.space, self.trainer.recipe, data.train[0].device)
+            return {"status": "ok", "population": populations, **about(data)}
         if kind == "costs":
             return {"status": "ok", **self.costs(data, request)}
+        if kind == "together":
+            return {"status": "ok", "answers": self.together(data, request)}
         return self.trainer.answer(data, request)
+
+    def together(self, data: Data, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Train as `{"trainings", "epochs", "splits", "final"}` says, where each training is
+        `{"architecture", "seed", "checkpoint"}`: as a population where that is faster (`choose`),
+        else one after another.
+
+        Returns:
+            For each what the trainer answers; of a population, with `together`, its size.
+        """
+        space, recipe = self.trainer.space, self.trainer.recipe
+        trainings: list[Mapping[str, Any]] = request["trainings"]
+        if len(trainings) < 2 or not choose(space, recipe, data.train[0].device):
+            return [self.trainer.answer(data, {**request, **one}) for one in trainings]
+        members = [tuple(one["architecture"]) for one in trainings]
+        outcomes = train_population(
+            space,
+            members,
+            data,
+            recipe,
+            seeds=[one["seed"] for one in trainings],
+            epochs=request["epochs"],
+            splits=tuple(request["splits"]),
+            final=tuple(request["final"]),
+            checkpoints=[
+                Path(one["checkpoint"]) if one["checkpoint"] else None for one in trainings
+            ],
+        )
+        more = {"data": data.digest, "together": len(members)}
+        with torch.random.fork_rng(devices=[]):
+            return [
+                asdict(outcome)
+                | {"parameters": int(cost.parameters(self.trainer.builder(arch, data)()))}
+                | more
+                for arch, outcome in zip(members, outcomes, strict=True)
+            ]
 
     def costs(self, data: Data, request: Mapping[str, Any]) -> dict[str, float | None]:
         """What is known of a network before training; None where it cannot be told.
 
         `parameters`; `flops`, multiply-adds of one input; `latency`, seconds of a forward pass on
-        one input; `proxy_*` by its initial weights under the seed and the first minibatch that
-        it will meet, which is not augmented here.
+        one input; `epoch_seconds`, of training it alone, by some steps of that; `proxy_*` by its
+        initial weights under the seed and the first minibatch that it will meet, which is not
+        augmented here.
         """
         arch, seed = tuple(request["architecture"]), request["seed"]
         build = self.trainer.builder(arch, data)
@@ -63,6 +106,10 @@ class Worker:
         with suppress(RuntimeError):  # one whose gradient cannot be taken this way
             of_network = proxies(network, batch, labels[first])
             found |= {f"proxy_{name}": value for name, value in of_network.items()}
+        steps = len(labels) / len(first)
+        found["epoch_seconds"] = steps * cost.step_seconds(
+            network, batch, labels[first], self.trainer.recipe
+        )
         return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 

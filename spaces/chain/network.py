@@ -14,14 +14,16 @@ def build(
     classes: int,
     *,
     width: int = 16,
-    stride: int = 2,
+    strided: int = 2,
 ) -> nn.Module:
     """Convolution, batch norm and ReLU a layer; then the mean over positions and a linear layer.
+
+    Inputs are padded so that no kernel changes how many positions there are.
 
     Args:
         inputs: the shape of one input: `[channels, length]` or `[channels, height, width]`.
         width: channels of every layer.
-        stride: of the first layer; the others have 1.
+        strided: how many layers, the first ones, have a stride of 2; the others have 1.
     """
     flat = len(inputs) == 2
     convolution = nn.Conv1d if flat else nn.Conv2d
@@ -29,14 +31,24 @@ def build(
     layers: list[nn.Module] = []
     channels = inputs[0]
     for depth, kernel in enumerate(kernels(arch)):
-        step = 1 if depth else stride
+        step = 2 if depth < strided else 1
+        ends = around(kernel)
         layers += [
-            convolution(channels, width, kernel, step, padding=kernel // 2, bias=False),
+            nn.ConstantPad1d(ends, 0.0) if flat else nn.ConstantPad2d((*ends, *ends), 0.0),
+            convolution(channels, width, kernel, step, bias=False),
             norm(width),
             nn.ReLU(),
         ]
         channels = width
     return nn.Sequential(*layers, MeanOverPositions(), nn.Linear(width, classes))
+
+
+LAYER = 4  # modules of the sequence that a layer takes
+
+
+def around(kernel: int) -> tuple[int, int]:
+    """How many zeros go before and after the positions of an axis."""
+    return (kernel - 1) // 2, kernel // 2
 
 
 class MeanOverPositions(nn.Module):

@@ -1,10 +1,10 @@
 """Chain CNNs: two to five convolution layers, each with a kernel of three to six."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
-from bench.space import Architecture, Space
+from bench.space import Architecture, Edge, Space
 
 KERNELS = (3, 4, 5, 6)
 LEAST, MOST = 2, 5  # layers
@@ -57,6 +57,15 @@ class Chain(Space):
                 f"{', '.join(known)}, such as 3-5-4"
             )
         return (*(known[word] for word in words), *(ABSENT,) * (MOST - len(words)))
+
+    def labels(self) -> list[tuple[str, list[str]]]:
+        values = [*(f"kernel {kernel}" for kernel in KERNELS), "absent"]
+        return [(f"layer {layer}", values[:some]) for layer, some in enumerate(self.choices, 1)]
+
+    def graph(self, arch: Architecture) -> list[Edge]:
+        """Input, a node a layer that is there, and output, in a row."""
+        layers = [f"kernel {kernel}#{layer}" for layer, kernel in enumerate(kernels(arch))]
+        return [(source, target, "") for source, target in pairwise(["input", *layers, "output"])]
 
 
 def kernels(arch: Architecture) -> list[int]:

@@ -1,10 +1,10 @@
 """Multilayer perceptrons: up to four hidden layers, each with a width."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
-from bench.space import Architecture, Space
+from bench.space import Architecture, Edge, Space
 
 WIDTHS = (25, 50, 100, 200)
 MOST = 4  # hidden layers
@@ -58,6 +58,15 @@ class MLP(Space):
                 f"of {', '.join(known)}, such as 100-50"
             )
         return (*(known[word] for word in words), *(ABSENT,) * (MOST - len(words)))
+
+    def labels(self) -> list[tuple[str, list[str]]]:
+        values = [*(f"width {width}" for width in WIDTHS), "absent"]
+        return [(f"layer {layer}", values[:]) for layer in range(1, MOST + 1)]
+
+    def graph(self, arch: Architecture) -> list[Edge]:
+        """Input, a node a hidden layer that is there, and output, in a row."""
+        layers = [f"width {width}#{layer}" for layer, width in enumerate(widths(arch))]
+        return [(source, target, "") for source, target in pairwise(["input", *layers, "output"])]
 
 
 def widths(arch: Architecture) -> list[int]:

@@ -1,6 +1,8 @@
 """Recurrent networks: the cell, its width, depth, direction and pooling."""
 
-from bench.space import Architecture, Space
+from itertools import pairwise
+
+from bench.space import Architecture, Edge, Space
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "cell": ("rnn", "gru", "lstm"),
@@ -32,3 +34,14 @@ class Recurrent(Space):
         return tuple(
             values.index(word) for word, values in zip(words, CHOICES.values(), strict=True)
         )
+
+    def labels(self) -> list[tuple[str, list[str]]]:
+        return [(name, list(values)) for name, values in CHOICES.items()]
+
+    def graph(self, arch: Architecture) -> list[Edge]:
+        """Input, a node a layer, the pooling and output, in a row."""
+        cell, units, layers, direction, pooling = self.to_string(arch).split("-")
+        layer = f"{cell} {units}" + (", both ways" if direction == "both" else "")
+        stack = [f"{layer}#{number}" for number in range(int(layers))]
+        nodes = ["input", *stack, f"pooling: {pooling}", "output"]
+        return [(source, target, "") for source, target in pairwise(nodes)]
