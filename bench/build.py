@@ -374,9 +374,11 @@ def _train_together(
         return {}
     trainings = [_training(plan, number) for number in some]
     request = _rules(plan) | {"kind": "together", "trainings": trainings}
-    answer = supervisor.ask(request, plan.deadline * len(some))
-    answers = answer.get("answers", []) if answer["status"] == "ok" else []
-    return dict(zip(some, answers, strict=len(answers) > 0))
+    answer = supervisor.ask(request, plan.deadline * len(some), len(some))
+    answers = answer.get("answers") if answer["status"] == "ok" else None
+    if not isinstance(answers, list) or len(answers) != len(some):
+        return {}
+    return dict(zip(some, answers, strict=True))
 
 
 def _request(plan: Plan, number: int) -> dict[str, Any]:

@@ -158,6 +158,14 @@ def notes(plan: Plan, built: Built, chosen: str) -> str:
         f"{examples['test']:,} for test; data settings {canonical_json(load)}, SHA-256 of the data "
         f"{plan.about['data'][:12]}",
         f"recipe {recipe}",
+        *(
+            [
+                f"up to {plan.shard} networks were trained at a time, as a population; their "
+                "train_seconds are of ten steps alone, times the steps of an epoch"
+            ]
+            if plan.about["population"]
+            else []
+        ),
         "errors are taken after every epoch on the whole splits; *_f1_error is 1 - macro F1 after "
         "the last epoch",
         "train_seconds and latency are measured, medians over the training seeds, and differ "

@@ -1,7 +1,6 @@
 """The tables there are: recipes in `conf/data`, files in the data folder and beside the spaces."""
 
 import functools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from bench.data import (
     summary,
 )
 from bench.fetch import download_folder, fetch, find_file, places
-from bench.parts import build, conf_folder, options, read_fill, read_recipe
+from bench.parts import build, conf_folder, fillable, options, read_fill, read_recipe, trainable
 from bench.protocol import Protocol
 from bench.recipe import LONGEST_TEXT, check_further, check_recipe
 from bench.space import Space
@@ -36,8 +35,10 @@ from bench.table import (
     shipped_folder,
     write_table,
 )
+from bench.words import nearest, override
 
 HOW_TO_RUN = "run it with: nas-arena run"
+SCHEDULES = ("schedule", "report_schedule")  # of a protocol
 
 
 def spaces() -> dict[str, Space]:
@@ -63,7 +64,11 @@ def tables_of(name: str) -> tuple[str | None, list[str]]:
     found = next((one for one in dict.fromkeys([name, *of]) if one in here), None)
     others = [one for one in of if one not in here]
     if not others:
-        return found, [] if found else [f"no table of {name} is published in a form that we read"]
+        if found:
+            return found, []
+        lacking = f"no table of {name} is published in a form that we read"
+        build = f"; `nas-arena build space={name} dataset=NAME` trains one"
+        return None, [lacking + build * (name in trainable("space"))]
     imports = ", ".join(f"`nas-arena data import {one}`" for one in others)
     return found, [f"a table would say more: {imports}; `nas-arena data list` says where from"]
 
@@ -102,7 +107,15 @@ def get(name: str, *, progress: Progress = silent) -> tuple[str, bool]:
     if name not in known:
         fill = read_fill(name)
         if fill is None:
-            raise TableError(f"no table {name!r}; known: {', '.join(known)}")
+            if name in options("dataset"):
+                raise TableError(
+                    f"data set {name!r} needs no download, or has none; see `data list`"
+                )
+            there = [*known, *fillable()]
+            raise TableError(
+                f"no table {name!r} and no data set to download; known: {', '.join(there)}"
+                + nearest(name, there)
+            )
         return fill(progress=progress), True
     recipe = known[name]
     check_recipe(recipe, needs_rules=False)
@@ -274,20 +287,20 @@ def _words_to_run(name: str, table: Table, *, sample: bool = False) -> list[str]
         sample: whether it holds a part of a space too large to list.
     """
     space = table.provenance["space"]
-    words = [] if space == "nb201" else [_word("space", space)]  # as in conf/config.yaml
+    words = [] if space == "nb201" else [override("space", space)]  # as in conf/config.yaml
     words += ["objective=surrogate"] if sample else []
-    words += [] if name == space else [_word("objective.table", name)]
+    words += [] if name == space else [override("objective.table", name)]
     ours = {choice: build("protocol", choice) for choice in options("protocol")}
     for choice in sorted(ours, key=lambda choice: (choice != name, choice != space, choice)):
         for dataset in dict.fromkeys(dataset for dataset, _ in table.schedules):
             if _fits(ours[choice], table, dataset):
-                chosen = [] if choice == space else [_word("protocol", choice)]
+                chosen = [] if choice == space else [override("protocol", choice)]
                 return [*words, *chosen, *_dataset(dataset)]
     for (dataset, schedule), known in table.schedules.items():
         if "valid_error" in known.columns:
             words += _dataset(dataset)
-            words += [_word(f"protocol.{key}", schedule) for key in ("schedule", "report_schedule")]
-            return [*words, f'"protocol.fidelities=[{known.epochs[-1]}]"']
+            words += [override(f"protocol.{key}", schedule) for key in SCHEDULES]
+            return [*words, override("protocol.fidelities", (known.epochs[-1],))]
     return None
 
 
@@ -309,13 +322,7 @@ def _dataset(name: str) -> list[str]:
     """The word that chooses a data set; none for the one that conf/config.yaml chooses."""
     if name == "cifar10":
         return []
-    return [_word("dataset" if name in options("dataset") else "dataset.name", name)]
-
-
-def _word(key: str, value: str) -> str:
-    """An override as a shell takes it; in quotes where Hydra would read a number."""
-    plain = re.fullmatch(r"[A-Za-z_][\w.-]*", value)
-    return f"{key}={value}" if plain else f"\"{key}='{value}'\""
+    return [override("dataset" if name in options("dataset") else "dataset.name", name)]
 
 
 def verify(names: Sequence[str]) -> Iterator[tuple[str, bool]]:
@@ -326,7 +333,12 @@ def verify(names: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """
     here, there = files(), spaces()
     if absent := [name for name in names if name not in here]:
-        raise TableError(f"no table {', '.join(absent)}; here: {', '.join(here)}")
+        published = [name for name in absent if name in options("data")]
+        how = f"; `nas-arena data get {published[0]}` begins to make it" if published else ""
+        raise TableError(
+            f"no table {', '.join(absent)}; here: {', '.join(here)}"
+            + (how or nearest(absent[0], here))
+        )
     for name in names or here:
         try:
             table = read_table(here[name])

@@ -10,6 +10,7 @@ def misfits(prefix: str, values: Mapping[str, Any], hints: Mapping[str, Any]) ->
     known = [name for name in hints if name != "return"]
     return [
         f"{prefix}{name} is {value!r}; allowed: {_words(hints[name])}"
+        + _quoted(f"{prefix}{name}", value, hints[name])
         if name in known
         else f"{prefix}{name} is no key; allowed: {', '.join(known)}"
         for name, value in values.items()
@@ -32,6 +33,12 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def _quoted(key: str, value: Any, hint: Any) -> str:
+    """How to write a number on the command line where it has to be a text."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"; write \"{key}='{value}'\"" if hint is str and number else ""
 
 
 def _words(hint: Any) -> str:

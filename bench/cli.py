@@ -7,6 +7,7 @@ from io import TextIOWrapper
 
 from bench.commands import data, report, run, space, training
 from bench.commands.console import complain
+from bench.words import nearest
 
 USAGE = """\
 NAS Arena compares neural-architecture-search strategies fairly.
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"nas-arena {__version__}")
         sys.exit(0)
     if words[0] not in commands:
-        sys.exit(complain([f"unknown command {words[0]!r}; allowed: {', '.join(commands)}"]))
+        unknown = f"unknown command {words[0]!r}; allowed: {', '.join(commands)}"
+        sys.exit(complain([unknown + nearest(words[0], commands)]))
     try:
         status = commands[words[0]](words[1:])
     except KeyboardInterrupt:

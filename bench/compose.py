@@ -3,7 +3,6 @@
 All problems are found before anything runs, and raised together.
 """
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bench.check import misfits
-from bench.parts import PARTS, Training, build_cell, build_training, conf_folder, options
+from bench.parts import PARTS, Training, build_cell, build_training, conf_folder, options, trainable
 from bench.run import Cell
+from bench.words import nearest
 
 GROUPS = (*PARTS, "recipe", "experiment")
 TRAINED = ("space", "dataset", "recipe")
@@ -135,9 +135,13 @@ def training(
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     if "recipe" not in config:  # optional, as its default is named by the space
+        networks, known = list(trainable("space")), list(options("recipe"))
         raise ConfigError(
             [f"space={choices['space']} has no recipe of its name; choose one with recipe=; "
-             f"allowed: {', '.join(options('recipe'))}"]
+             f"allowed: {', '.join(known)}"
+             if choices["space"] in networks
+             else f"space={choices['space']} has no networks to train; allowed: "
+             + ", ".join(networks)]
         )  # fmt: skip
     for part, (_, values) in earlier.items():
         _restore(config[part], values, part, problems)
@@ -206,18 +210,13 @@ def _parse(
                     unknown.add(key)
                     problems.append(
                         f"{key}={value}: unknown {key}; allowed: {', '.join(there)}"
-                        + _nearest(value, there)
+                        + nearest(value, there)
                     )
     return [word for word in overrides if word.key_or_group.split(".")[0] not in unknown]
 
 
 def _of_cell(key: str) -> bool:
     return key.split(".")[0] in (*PARTS, "recipe", "workers")
-
-
-def _nearest(word: Any, allowed: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(word), list(allowed), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _compose(overrides: Sequence[Override], problems: list[str]) -> DictConfig:
@@ -270,7 +269,7 @@ def _set_keys(
             where = ".".join(path) or "the configuration"
             where = f"{where}={choices[where]}" if where in PARTS else where
             has = f"it has {', '.join(there) or 'none'}"
-            near = _nearest(leaf, there)
+            near = nearest(leaf, there)
             problems.append(f"{word.key_or_group}: {where} has no key {leaf}; {has}{near}")
         else:
             node[leaf] = word.value()

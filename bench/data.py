@@ -61,7 +61,8 @@ from numpy.typing import NDArray
 
 from bench.recipe import VALUES, check_recipe, is_visible, several, shown
 from bench.space import Space
-from bench.table import PROVENANCE, Schedule, Table, TableError, sha256
+from bench.table import PROVENANCE, SCORES, Schedule, Table, TableError, has_holes, sha256
+from bench.words import many
 
 LONGEST_PART = 400  # characters of a refusal, at its begin and at its end
 T = TypeVar("T")
@@ -251,7 +252,7 @@ def problems(table: Table, space: Space, *, partial: bool = False) -> list[str]:
     genes = table.architectures
     foreign = [arch for arch in map(tuple, genes.tolist()) if not space.contains(arch)]
     if foreign:
-        return [f"{len(foreign)} architectures are not in {space.name}, first {foreign[0]}"]
+        return [_foreign(foreign, space)]
     found = []
     keys, first, counts = np.unique(space.keys(genes), return_index=True, return_counts=True)
     if len(counts) and counts.max() > 1:
@@ -271,11 +272,16 @@ def problems(table: Table, space: Space, *, partial: bool = False) -> list[str]:
     return found
 
 
+def _foreign(genes: list[tuple[int, ...]], space: Space) -> str:
+    are = many(len(genes), "architecture is", "architectures are")
+    return f"{are} not in {space.name}, first {genes[0]}"
+
+
 def _schedule_problems(schedule: Schedule, partial: bool) -> Iterator[str]:
     shape = (len(schedule.epochs), len(schedule.seeds))
     if list(schedule.epochs) != sorted(set(schedule.epochs.tolist())):
         yield f"its epochs {schedule.epochs.tolist()} do not ascend"
-    scores = [name for name in schedule.columns if name.endswith(("_error", "_loss"))]
+    scores = [name for name in schedule.columns if name.endswith(SCORES)]
     trained = np.zeros(len(next(iter(schedule.columns.values()), ())), bool)
     for name in scores:
         values = schedule.columns[name]
@@ -285,7 +291,7 @@ def _schedule_problems(schedule: Schedule, partial: bool) -> Iterator[str]:
         there = ~np.isnan(values).all(-1)
         trained |= there.any(-1)
         recorded = there.any(0)  # at an epoch that nothing records, nothing is missing
-        if not partial and (there.any(0) > there.all(0)).any():
+        if not partial and has_holes(values):
             yield f"{name} has an architecture without any training seed"
         if not recorded.any():
             yield f"{name} holds no number"
@@ -414,9 +420,7 @@ def check_extra(extra: Extra, space: Space) -> None:
     genes = extra.architectures
     foreign = [arch for arch in map(tuple, genes.tolist()) if not space.contains(arch)]
     if foreign:
-        raise TableError(
-            f"{len(foreign)} architectures are not in {space.name}, first {foreign[0]}"
-        )
+        raise TableError(_foreign(foreign, space))
     _, first, counts = np.unique(space.keys(genes), return_index=True, return_counts=True)
     if len(counts) and counts.max() > 1:
         arch = tuple(genes[first[counts.argmax()]].tolist())
@@ -473,5 +477,8 @@ def summary(table: Table) -> str:
     schedules = defaultdict(list)
     for dataset, schedule in table.schedules:
         schedules[dataset].append(schedule)
-    held = "; ".join(f"{name} ({', '.join(some)} epochs)" for name, some in schedules.items())
-    return f"{len(table.architectures):,} architectures: {held}"
+    held = "; ".join(
+        f"{name} ({', '.join(some)} {'epoch' if some == ['1'] else 'epochs'})"
+        for name, some in schedules.items()
+    )
+    return f"{many(len(table.architectures), 'architecture')}: {held}"

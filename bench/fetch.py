@@ -25,6 +25,10 @@ class FetchError(TableError):
     """A download that did not come to its end; the message is one sentence."""
 
 
+class UnreachableError(FetchError):
+    """No server that has the file."""
+
+
 class OnlyHttps(urllib.request.HTTPRedirectHandler):
     """Follows a redirection only to another address that is `SAFE`."""
 
@@ -72,7 +76,13 @@ def fetch(recipe: Mapping[str, Any], *, progress: Progress = silent) -> Path:
         part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as file:
             _lock(file, path)
-            _download(url, file, part, expected, limit, progress)
+            try:
+                _download(url, file, part, expected, limit, progress)
+            except UnreachableError as error:
+                raise FetchError(
+                    f"{error}; try again, or get {path.name} elsewhere and put it into "
+                    f"{path.parent}"
+                ) from None
             os.fsync(file.fileno())
             _check(url, part, expected)
             part.replace(path)
@@ -159,12 +169,12 @@ def _ask(url: str, start: int, version: str) -> HTTPResponse | None:
     except urllib.error.HTTPError as error:
         if start and error.code == 416:
             return None
-        raise FetchError(f"{url} answers {error.code} {error.reason}") from None
+        raise UnreachableError(f"{url} answers {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise FetchError(
-            f"{url} cannot be reached ({getattr(reason, 'strerror', None) or reason}); "
-            "is there a connection to the internet?"
+        raise UnreachableError(
+            f"{url} cannot be reached ({getattr(reason, 'strerror', None) or reason}), perhaps "
+            "for lack of a connection to the internet"
         ) from None
     return answer
 

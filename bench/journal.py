@@ -12,7 +12,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -85,6 +85,11 @@ class Journal:
         self._end += len(line)
         self._prev = hashlib.sha256(line).hexdigest()
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the last line, which stands for all of them; empty before the first."""
+        return self._prev
+
     def close(self) -> None:
         """Let others have it."""
         os.close(self._file)
@@ -156,9 +161,16 @@ class Journalled(Objective):
     """
 
     def __init__(
-        self, objective: Objective, train: Callable[[Query, int, int], Training], path: Path
+        self,
+        objective: Objective,
+        train: Callable[[Query, int, int], Training],
+        path: Path,
+        tidy: Callable[[], object] = bool,
     ) -> None:
-        """`train`: answers a query, noise and the epochs already trained, at a price.
+        """
+        Args:
+            train: answers a query, noise and the epochs already trained, at a price.
+            tidy: called when the run has all its answers.
 
         Raises:
             StoreError: the journal is held by another process, damaged, or of another objective.
@@ -166,7 +178,8 @@ class Journalled(Objective):
         self.dataset, self.digest = objective.dataset, objective.digest
         self.optimum, self.worst = objective.optimum, objective.worst
         self.notes, self.timed = objective.notes, objective.timed
-        self._train, self._journal = train, Journal(path)
+        self.holds_gpu, self._expect = objective.holds_gpu, objective.expect
+        self._train, self._tidy, self._journal = train, tidy, Journal(path)
         try:
             self._begin({"format": FORMAT, "dataset": self.dataset, "objective": self.digest})
         except BaseException:
@@ -187,6 +200,12 @@ class Journalled(Objective):
         if self._next < len(self._journal.records):
             return self._clock
         return self._clock + perf_counter() - self._since
+
+    def expect(self, queries: Sequence[tuple[Query, int]], noise: int) -> None:
+        """Pass on what the journal does not know: of a round that was cut off, the rest."""
+        known = len(self._journal.records) - self._next
+        if rest := queries[known:]:
+            self._expect(rest, noise)
 
     def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:
         asked = {
@@ -233,6 +252,13 @@ class Journalled(Objective):
             raise LookupError(f"{absent[0]} was not trained in this run")
         found = [self._reported[arch][1] for arch in genes]
         return {name: np.array([one[name] for one in found], float) for name in found[0]}
+
+    def finish(self) -> Mapping[str, int | str]:
+        """How many records gave the answers, with the first one, and the last one's digest."""
+        self._tidy()
+        rest = self._journal.records[self._next :]
+        digest = rest[0]["prev"] if rest else self._journal.digest
+        return {"journal_records": self._next, "journal_digest": digest}
 
     def close(self) -> None:
         self._journal.close()

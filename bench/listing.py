@@ -20,6 +20,7 @@ from bench.table import (
     digest_file,
     open_table,
 )
+from bench.words import nearest
 
 HEAD = ("name", "space", "data sets", "rows", "MB", "here")
 WIDTH = 30  # of the data sets, in characters
@@ -37,6 +38,8 @@ class Outline:
     rows: int
     schedules: dict[str, list[str]]
     notes: str
+    holes: bool
+    """Whether some of its rows lack errors."""
 
 
 def peek(path: Path) -> Outline:
@@ -58,7 +61,8 @@ def peek(path: Path) -> Outline:
             if not isinstance(file.get("architectures", getlink=True), h5py.HardLink):
                 raise KeyError("architectures")
             (rows, _) = file["architectures"].shape
-            return Outline(_text(file, "space"), rows, inside, _text(file, "notes"))
+            holes = "coverage" in file.attrs and _text(file, "coverage") == "partial"
+            return Outline(_text(file, "space"), rows, inside, _text(file, "notes"), holes)
     except (OSError, KeyError, ValueError, RuntimeError, AttributeError, UnicodeDecodeError):
         raise TableError(f"{path} is damaged or was changed: it is no table any more") from None
 
@@ -141,7 +145,8 @@ def _coverage(outline: Outline, recipe: Mapping[str, Any], spaces: Mapping[str, 
     if recipe.get("sample"):
         return "sample"
     space = spaces.get(outline.space)
-    return "whole" if space and outline.rows >= space.networks else "partial"
+    whole = space and outline.rows >= space.networks and not outline.holes
+    return "whole" if whole else "partial"
 
 
 def _short(names: list[str]) -> str:
@@ -169,7 +174,8 @@ def details(name: str) -> str:
     known, here, spaces = catalogue.recipes(), catalogue.files(), catalogue.spaces()
     recipe = known.get(name, {})
     if name not in known and name not in here:
-        raise TableError(f"no table {name!r}; known: {', '.join(sorted({*known, *here}))}")
+        there = sorted({*known, *here})
+        raise TableError(f"no table {name!r}; known: {', '.join(there)}" + nearest(name, there))
     lines = [f"{name}: {options('data').get(name, 'a table of your own')}"]
     told: dict[str, Any] = {"licence": "not stated"} if recipe else {}
     told |= {key: recipe[key] for key in TOLD if recipe.get(key)}

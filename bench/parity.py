@@ -26,6 +26,7 @@ from bench.table import (
     read_index,
     read_schedule,
 )
+from bench.words import many
 
 if TYPE_CHECKING:  # seaborn takes seconds to import
     from matplotlib.figure import Figure
@@ -230,7 +231,7 @@ def sentences(of: Parity) -> list[str]:
         else "the table knows no seconds of training"
     )
     if of.failed:
-        lines.append(f"{of.failed} trainings failed")
+        lines.append(f"{many(of.failed, 'training')} failed")
     return lines
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -18,11 +19,13 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from bench.check import misfits
+from bench.fitting import remedy
 from bench.protocol import Protocol
 from bench.run import Cell
 from bench.search import Budget, Objective
 from bench.space import Space
 from bench.table import TableError
+from bench.words import nearest
 
 if TYPE_CHECKING:  # a run does not read published files
     from bench.data import ExtraReader, Reader
@@ -67,6 +70,7 @@ def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None", "ExtraReade
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         raise TableError(
             f"recipe {name!r} is no readable yaml; known: {', '.join(options('data'))}"
+            + nearest(name, options("data"))
         ) from None
     if not isinstance(recipe, dict):
         raise TableError(f"recipe {name!r} holds no keys and values")
@@ -78,6 +82,15 @@ def read_recipe(name: str) -> tuple[dict[str, Any], "Reader | None", "ExtraReade
     return keyed, reader, extra
 
 
+def fillable() -> list[str]:
+    """The data sets whose yaml names what brings them here."""
+    return [name for name in options("dataset") if "fill" in _dataset(name)]
+
+
+def _dataset(name: str) -> Any:
+    return OmegaConf.load(conf_folder() / "dataset" / f"{name}.yaml")
+
+
 def read_fill(dataset: str) -> Callable[..., str] | None:
     """What brings a data set to where it is loaded from, as its yaml names it; None without.
 
@@ -86,7 +99,7 @@ def read_fill(dataset: str) -> Callable[..., str] | None:
     """
     if dataset not in options("dataset"):
         return None
-    node: Any = OmegaConf.load(conf_folder() / "dataset" / f"{dataset}.yaml")
+    node = _dataset(dataset)
     if "fill" not in node:
         return None
     module, _, function = node.fill.rpartition(".")
@@ -143,8 +156,12 @@ def build_cell(config: DictConfig, problems: list[str]) -> Cell | None:
             dict(objective.optimum)  # reads what is reported: if that lacks something, now
         except (TableError, ValueError, LookupError, ImportError) as error:
             found.append(f"objective={config._names.objective}: {error}")
+            if isinstance(error, ValueError):
+                found[-1] += _remedy(factory, space, names["dataset"], protocol)
     if objective and not objective.timed and budget and budget.clock == "simulated_seconds":
         found.append(f"budget is on simulated_seconds; {names['objective']} knows no seconds")
+    if objective and not objective.holds_gpu and budget and budget.clock == "gpu_seconds":
+        found.append(f"budget is on gpu_seconds; {names['objective']} holds no GPU here")
     if space is not None and protocol and strategy:
         parts["strategy"]["_code_"] = _code(strategy.func)
         try:
@@ -230,13 +247,19 @@ def _lacks(part: str, names: dict[str, str], error: InterpolationKeyError) -> st
     """What a part needs of another one that does not have it."""
     missing = re.findall(r"'(\w+)(?:\.(\w+))?' not found", str(error))
     group, key = missing[0] if missing else ("", "")
+    if group == "recipe" and (there := trainable("space")) and names["space"] not in there:
+        return (
+            f"{part}={names[part]}: space={names['space']} has no networks to train; allowed: "
+            + ", ".join(there)
+        )
     if group == "recipe":
         known = ", ".join(options("recipe"))
         return f"{part}={names[part]} needs a recipe=; space={names['space']} has none: {known}"
-    return (
+    line = (
         f"{part}={names[part]} needs {group}.{key}, which {group}={names.get(group, group)} "
         "does not have"
     )
+    return f"{line}; allowed: {', '.join(trainable(group))}" if key == "load" else line
 
 
 def _renamed(protocol: Protocol, choice: str) -> Protocol:
@@ -249,6 +272,27 @@ def _renamed(protocol: Protocol, choice: str) -> Protocol:
         return protocol
     marks = [f"{key}={value}" for key, value in changed.items()]
     return replace(protocol, name=re.sub(r"[^\w=.,+-]", "", "+".join([protocol.name, *marks])))
+
+
+def _remedy(
+    factory: Callable[..., Objective], space: Space, dataset: str, protocol: Protocol
+) -> str:
+    """How to go on where an objective that trains does not take a protocol; empty if unknown."""
+    recipe: Recipe | None = getattr(factory, "keywords", {}).get("recipe")
+    if recipe is None:
+        return ""
+
+    def fits(other: Protocol) -> bool:
+        try:
+            factory(space, dataset, other)
+        except ValueError:
+            return False
+        return True
+
+    near = [name for name in options("protocol") if name.startswith(space.name)]
+    known = {name: build("protocol", name) for name in near}
+    told = remedy(protocol, recipe.epochs, known, fits)
+    return f"; {told}" if told else ""
 
 
 def _least(protocol: Protocol, budget: Budget) -> int:
@@ -280,13 +324,17 @@ def _code(of: type) -> str:
 
 def _instantiate(part: str, node: DictConfig, problems: list[str]) -> Any:
     values = {str(k): v for k, v in OmegaConf.to_container(node, resolve=True).items()}  # type: ignore[union-attr]
+    log = logging.getLogger("hydra.utils")  # says the same again, in three lines
     try:
+        log.disabled = True
         target = get_object(values["_target_"])
     except ImportError as error:
         lacks_torch = "No module named 'torch" in str(error)
         line = "needs PyTorch: pip install 'nas-arena[train]'" if lacks_torch else str(error)
         problems.append(f"{part}: {values['_target_']} {line}")
         return None
+    finally:
+        log.disabled = False
     wrong = _misfits(part, target, values)
     if not wrong:
         try:

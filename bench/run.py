@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench.protocol import Protocol
-from bench.search import Budget, Objective, Strategy, search, stream
+from bench.search import Budget, Objective, Strategy, Trial, search, stream
 from bench.space import Space
 from bench.store import (
     Columns,
@@ -35,6 +35,7 @@ from bench.store import (
 )
 
 RESULTS_VERSION = 1  # raised by any change that moves a number
+ROUNDS_VERSION = 2  # the same, of runs with several workers
 
 StrategyFactory = Callable[[Space, Random, tuple[int, ...]], Strategy]
 
@@ -65,7 +66,7 @@ class Cell:
             "objective_digest": self.objective.digest,
             "optimum": dict(self.objective.optimum),
             "notes": self.objective.notes,
-            "results_version": RESULTS_VERSION,
+            "results_version": RESULTS_VERSION if self.workers == 1 else ROUNDS_VERSION,
         }
 
     @property
@@ -78,6 +79,12 @@ class Cell:
         """How many seeds are sealed together: the store's number, but each alone if dear."""
         return 1 if self.objective.journalled else None
 
+    @property
+    def steps(self) -> int:
+        """In how many steps the progress of a run is told: what a dear one counts, else one."""
+        counts = self.objective.journalled and self.budget.clock in ("evaluations", "epochs")
+        return max(1, int(self.budget.limit)) if counts else 1
+
     def folder(self, results: Path) -> Path:
         """Where the cell is stored; named for people, keyed for us."""
         parts = [self.names[part] for part in ("strategy", "space", "dataset", "protocol")]
@@ -89,10 +96,15 @@ class RunError(Exception):
     """A run that cannot be; the message is one sentence."""
 
 
-def run_seed(cell: Cell, seed: int, *, folder: Path = Path()) -> tuple[Columns, Columns]:
+def run_seed(
+    cell: Cell, seed: int, tick: Callable[[int], object] = bool, *, folder: Path = Path()
+) -> tuple[Columns, Columns]:
     """Run one seed; returns the columns to seal and the measured ones, each `[trials, …]`.
 
+    Among the measured ones stands, of shape `[1]`, what the answers rest on.
+
     Args:
+        tick: called with how many more of the cell's `steps` are done.
         folder: of the cell, for a journal.
 
     Raises:
@@ -100,30 +112,35 @@ def run_seed(cell: Cell, seed: int, *, folder: Path = Path()) -> tuple[Columns, 
     """
     objective = cell.objective.open(folder / f"journal-{seed:06d}.jsonl")
     try:
-        return _run_with(objective, cell, seed)
+        columns, measured = _run_with(objective, cell, seed, tick)
+        rests_on = objective.finish()
+        return columns, measured | {name: np.array([value]) for name, value in rests_on.items()}
     finally:
         objective.close()
 
 
-def _run_with(objective: Objective, cell: Cell, seed: int) -> tuple[Columns, Columns]:
+def _run_with(
+    objective: Objective, cell: Cell, seed: int, tick: Callable[[int], object]
+) -> tuple[Columns, Columns]:
     strategy = cell.strategy(cell.space, stream(seed, "strategy"), cell.protocol.fidelities)
     noise = stream(seed, "noise").getrandbits(64)
-    trials = list(
-        search(
-            strategy,
-            objective,
-            cell.protocol,
-            cell.budget,
-            noise=noise,
-            workers=cell.workers,
-            timer=objective.timer,
-        )
+    told = search(
+        strategy,
+        objective,
+        cell.protocol,
+        cell.budget,
+        noise=noise,
+        workers=cell.workers,
+        timer=objective.timer,
     )
+    trials = list(told if cell.steps == 1 else _watched(told, cell, tick))
+    if cell.steps == 1:
+        tick(1)
     if not trials:
         raise RunError(f"seed {seed}: the budget ends before the first trial")
-    queries, evaluations, counts, epochs, seconds, wall, overhead = zip(*trials, strict=True)
+    queries, evaluations, counts, epochs, seconds, wall, overhead, gpu = zip(*trials, strict=True)
     architectures, fidelities = zip(*queries, strict=True)
-    errors, _, _, statuses = zip(*evaluations, strict=True)
+    errors, _, _, statuses, _ = zip(*evaluations, strict=True)
     genes = np.frombuffer(bytes(chain.from_iterable(architectures)), np.int8)
     columns: Columns = {
         "architecture": genes.reshape(len(trials), -1),
@@ -136,13 +153,27 @@ def _run_with(objective: Objective, cell: Cell, seed: int) -> tuple[Columns, Col
     }
     for name, values in objective.report(columns["architecture"]).items():
         columns[f"report_{name}"] = values
-    return columns, {"wall_seconds": np.array(wall), "overhead_seconds": np.array(overhead)}
+    measured = {"wall_seconds": np.array(wall), "overhead_seconds": np.array(overhead)}
+    if objective.holds_gpu:
+        measured["gpu_seconds"] = np.array(gpu)
+    return columns, measured
+
+
+def _watched(trials: Iterator[Trial], cell: Cell, tick: Callable[[int], object]) -> Iterator[Trial]:
+    """The trials of a run, each told as the steps that the run has come on, all in the end."""
+    done = 0
+    for trial in trials:
+        reached = min(getattr(trial, cell.budget.clock), cell.steps)
+        tick(reached - done)
+        done = reached
+        yield trial
+    tick(cell.steps - done)
 
 
 def run_shard(
-    cell: Cell, seeds: range, tick: Callable[[], object] = bool, *, folder: Path = Path()
+    cell: Cell, seeds: range, tick: Callable[[int], object] = bool, *, folder: Path = Path()
 ) -> tuple[Columns, Columns]:
-    """Run several seeds, calling `tick` after each; their columns stand one after another.
+    """Run several seeds, calling `tick` as `run_seed` does; their columns stand in a row.
 
     The column `length` says how many trials each seed has.
     """
@@ -151,10 +182,9 @@ def run_shard(
     gc.set_threshold(100_000)  # trials hold no cycles: looking for them took a third of the time
     try:
         for seed in seeds:
-            columns, clocks = run_seed(cell, seed, folder=folder)
+            columns, clocks = run_seed(cell, seed, tick, folder=folder)
             trials.append(columns)
             measured.append(clocks)
-            tick()
     finally:
         gc.set_threshold(*thresholds)
     lengths = {"length": np.array([len(columns["error"]) for columns in trials])}
@@ -187,7 +217,7 @@ def provenance() -> dict[str, str]:
 
 
 def run_and_seal(
-    cell: Cell, folder: Path, seeds: range, *, wait: bool, tick: Callable[[], object]
+    cell: Cell, folder: Path, seeds: range, *, wait: bool, tick: Callable[[int], object]
 ) -> bool:
     """Run and seal what of these seeds is not sealed; False if another process holds them."""
     with lock(folder, seeds, cell.shard_size, wait=wait) as ours:
@@ -195,13 +225,37 @@ def run_and_seal(
             return False
         origin = canonical_json(provenance())  # before the first run, for its date
         missing = shards_to_run(folder, seeds, cell.shard_size)
-        for _ in range(len(seeds) - sum(map(len, missing))):
-            tick()
+        tick((len(seeds) - sum(map(len, missing))) * cell.steps)
         for some in missing:
             trials, measured = run_shard(cell, some, tick, folder=folder)
             measured["provenance"] = np.frombuffer(origin.encode(), np.uint8)
             seal(folder, some, trials, measured)
     return True
+
+
+def unready(cells: Sequence[Cell], seeds: range, results: Path, *, jobs: int = 1) -> list[str]:
+    """Why cells with seeds to run cannot begin: a sentence for each objective that is not ready.
+
+    Args:
+        jobs: in how many processes they are to run; those get themselves ready.
+
+    Raises:
+        StoreError: what is stored is damaged.
+    """
+    found = []
+    needed = {
+        id(cell.objective): cell.objective
+        for cell in cells
+        if shards_to_run(cell.folder(results), seeds, cell.shard_size)
+    }
+    for objective in needed.values():
+        try:
+            objective.prepare()
+        except ChildProcessError as error:
+            found.append(str(error))
+        if jobs > 1 or len(needed) > 1:
+            objective.close()  # what is ready holds memory until its turn comes
+    return list(dict.fromkeys(found))
 
 
 Task = tuple[int, range]  # the number of a cell and some of its seeds
@@ -214,7 +268,7 @@ def execute(
     results: Path,
     *,
     jobs: int = 1,
-    progress: Callable[[Cell, int], object] = lambda cell, seeds: None,
+    progress: Callable[[Cell, int], object] = lambda cell, steps: None,
 ) -> list[str]:
     """Run and seal all seeds of all cells that are not sealed yet, in `jobs` processes.
 
@@ -222,7 +276,8 @@ def execute(
     run that raises does not stop the others.
 
     Args:
-        progress: called with a cell and how many more of its seeds are done.
+        progress: called with a cell and how many more of its steps are done; each of its seeds
+            has `cell.steps`.
 
     Returns:
         A sentence for every shard that raised.
@@ -232,7 +287,7 @@ def execute(
         folder = cell.folder(results)
         open_cell(folder, cell.describe())
         missing = shards_to_run(folder, seeds, cell.shard_size)
-        progress(cell, len(seeds) - sum(map(len, missing)))
+        progress(cell, (len(seeds) - sum(map(len, missing))) * cell.steps)
         tasks += [(number, some) for some in missing]
     work = _in_turn if jobs == 1 or len(tasks) == 1 else partial(_in_processes, jobs=jobs)
     failures: list[str] = []
@@ -250,7 +305,7 @@ def execute(
 
 
 def _attempt(
-    cell: Cell, some: range, results: Path, wait_for_lock: bool, tick: Callable[[], object]
+    cell: Cell, some: range, results: Path, wait_for_lock: bool, tick: Callable[[int], object]
 ) -> Outcome:
     try:
         return run_and_seal(cell, cell.folder(results), some, wait=wait_for_lock, tick=tick)
@@ -269,7 +324,7 @@ def _in_turn(
     progress: Callable[[Cell, int], object],
 ) -> Iterator[tuple[Task, Outcome]]:
     for number, some in tasks:
-        tick = partial(progress, cells[number], 1)
+        tick = partial(progress, cells[number])
         yield (number, some), _attempt(cells[number], some, results, wait_for_lock, tick)
 
 
@@ -300,8 +355,7 @@ def _in_processes(
         try:
             while pending:
                 finished, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-                while not ticks.empty():
-                    progress(cells[ticks.get()], 1)
+                _pass_on(ticks, cells, progress)
                 for future in finished:
                     try:
                         outcome = future.result()
@@ -309,12 +363,17 @@ def _in_processes(
                         outcome = "a worker process died; run again for what is not sealed"
                     yield pending.pop(future), outcome
         except BaseException:
-            stop.set()  # workers leave after the seed they are at
+            stop.set()  # workers leave after the seed, or dear evaluation, they are at
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-        while not ticks.empty():
-            progress(cells[ticks.get()], 1)
+        _pass_on(ticks, cells, progress)
+
+
+def _pass_on(ticks: Any, cells: Sequence[Cell], progress: Callable[[Cell, int], object]) -> None:
+    while not ticks.empty():
+        number, steps = ticks.get()
+        progress(cells[number], steps)
 
 
 _worker: tuple[Sequence[Cell], Path, Any, Any]  # set once in every worker process
@@ -339,8 +398,8 @@ def _start_worker(cells: Sequence[Cell], results: Path, ticks: Any, stop: Any) -
 def _work(number: int, some: range, wait_for_lock: bool) -> Outcome:
     cells, results, ticks, stop = _worker
 
-    def tick() -> None:
-        ticks.put(number)
+    def tick(steps: int) -> None:
+        ticks.put((number, steps))
         if stop.is_set():
             os._exit(130)
 

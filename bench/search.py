@@ -2,15 +2,14 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heappush, heappushpop
-from math import isfinite
-from operator import attrgetter
+from heapq import heappop, heappush
+from math import inf, isfinite
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from numpy import float64
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +37,8 @@ class Evaluation(NamedTuple):
     metrics: Mapping[str, float] = {}
     """What one may know without training to the end, such as parameters or latency."""
     status: str = "ok"
+    gpu_seconds: float = 0.0
+    """Seconds that a GPU was held for it, times the number of GPUs; measured."""
 
 
 class Trial(NamedTuple):
@@ -51,9 +52,10 @@ class Trial(NamedTuple):
     wall_seconds: float
     overhead_seconds: float
     """The strategy's own seconds so far, measured around `ask` and `tell`."""
+    gpu_seconds: float = 0.0
 
 
-Clock = Literal["evaluations", "epochs", "simulated_seconds", "wall_seconds"]
+Clock = Literal["evaluations", "epochs", "simulated_seconds", "wall_seconds", "gpu_seconds"]
 CLOCKS: tuple[Clock, ...] = get_args(Clock)
 
 
@@ -110,7 +112,9 @@ class Objective(ABC):
     """What must be known of the answers, a line printed under every figure and table that rests
     on them: how good a surrogate is on what it has not seen."""
     timed: bool = True
-    """Whether it knows what an evaluation costs in seconds."""
+    """Whether it knows what an evaluation costs in seconds; else it says 0.0 of each."""
+    holds_gpu: bool = False
+    """Whether evaluations hold a GPU, whose seconds are then counted."""
     journalled: bool = False
     """Whether answers are dear, so that a run keeps each of them as it comes."""
 
@@ -121,8 +125,31 @@ class Objective(ABC):
         """The objective of one run; a journalled one keeps its answers in that file."""
         return self
 
+    def prepare(self) -> None:  # noqa: B027 (most are ready)
+        """Make sure that evaluations can begin.
+
+        Raises:
+            ChildProcessError: none can; the message is one sentence.
+        """
+
+    def finish(self) -> Mapping[str, int | str]:
+        """The run has all its answers; returns what they rest on, to be noted beside its trials.
+
+        What an unfinished run would go on from may be removed.
+        """
+        return {}
+
     def close(self) -> None:  # noqa: B027 (most have nothing to let go of)
-        """The run is over."""
+        """The run is over, however it ended."""
+
+    def expect(  # noqa: B027 (most answer no faster for knowing)
+        self, queries: Sequence[tuple[Query, int]], noise: int
+    ) -> None:
+        """These are evaluated next, in this order, each with the epochs already trained.
+
+        They are what is new in a round of `search`, so they may be worked on together. An
+        architecture that stands there again goes on from what its earlier query trained.
+        """
 
     @abstractmethod
     def evaluate(self, query: Query, noise: int, trained: int) -> Evaluation:
@@ -166,8 +193,16 @@ def search(
     """Run a strategy until its budget is spent, yielding its trials in the order they end.
 
     `workers` queries are in flight at a time and end when their simulated seconds are over,
-    ties in the order they were asked. A trial that the overshoot rule drops is neither told
-    nor yielded.
+    ties in the order they were asked. All that has ended is told before the strategy is asked
+    again; then every free worker gets a query, and what is new among these is made known to the
+    objective together, before the first of them is evaluated. So an objective without a clock,
+    whose evaluations end when they begin, is asked in batches of `workers` (a generation, a
+    rung), and one with a clock whenever a worker is free. Thinking that is charged delays the
+    whole round.
+
+    A trial that the overshoot rule drops is neither told nor yielded, nor is what is in flight
+    when the budget ends. Without a clock it is known beforehand where in a round a number of
+    evaluations or epochs is spent: the rest of that round is not evaluated.
 
     Raises:
         LookupError: the strategy proposed what the objective cannot answer.
@@ -175,55 +210,69 @@ def search(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; allowed: 1 and more")
+    alone = workers == 1  # then nothing has to wait in the heap
     new = tuple.__new__  # spares the slower constructor of a NamedTuple
     ask, tell, evaluate = strategy.ask, strategy.tell, objective.evaluate
-    reading, limit = attrgetter(budget.clock), budget.limit
+    clock, limit = Trial._fields.index(budget.clock), budget.limit
     drop = protocol.overshoot == "drop"
     cached = protocol.duplicates == "cached"
     resume = protocol.promotion == "resume" and len(protocol.fidelities) > 1
     charge_overhead = protocol.overhead == "charged"
+    holds_gpu = objective.holds_gpu
     answers: dict[Query, tuple[float, Evaluation]] = {}  # with the moment it is known
     trained: dict[Architecture, tuple[float, int]] = {}  # epochs, with the moment they are over
-    flying: list[tuple[float, int, Query, Evaluation, int, int]] = []  # by finishing time
-    evaluations = epochs = 0
-    now = overhead = 0.0
+    flying: list[tuple[float, int, Query, Evaluation, int]] = []  # by finishing time
+    queries: Sequence[Query]
+    asked = evaluations = epochs = 0
+    now = overhead = gpu = 0.0
+    spent: Any = 0.0  # on the clock of the budget
     start = timer()
-    for asked in range(protocol.max_trials + workers - 1):
-        before = timer()
-        query = ask()
-        thought = timer() - before
-        overhead += thought
-        if charge_overhead:
-            now += thought
-        if cached and query in answers:
-            known, evaluation = answers[query]
-            finish, counted, cost = max(now, known), 0, 0
-        else:
-            begin, done = now, 0
-            over, reached = trained.get(query.architecture, (now, 0)) if resume else (now, 0)
-            if 0 < reached < query.fidelity:  # else a repeat or a step back, trained anew
-                begin, done = max(now, over), reached
-            evaluation = evaluate(query, noise, done)
-            finish, counted, cost = begin + evaluation.seconds, 1, query.fidelity - done
-            if not isfinite(evaluation.error):
-                evaluation = evaluation._replace(error=objective.worst, status="diverged")
-            if cached:
-                answers[query] = finish, evaluation._replace(seconds=0.0)
-            if resume and reached < query.fidelity:
-                trained[query.architecture] = finish, query.fidelity
-        item = finish, asked, query, evaluation, counted, cost
-        if len(flying) < workers - 1:  # a worker is free
-            heappush(flying, item)
-            continue
-        finished, _, query, evaluation, counted, cost = heappushpop(flying, item)
-        if finished > now:
-            now = finished
-        evaluations += counted
-        epochs += cost
+    for _ in range(protocol.max_trials):
+        if not flying or flying[0][0] > now:  # all that has ended was told
+            before = timer()
+            queries = (ask(),) if alone else [ask() for _ in range(workers - len(flying))]
+            thought = timer() - before
+            overhead += thought
+            if charge_overhead:
+                now += thought
+            if not alone:
+                left = inf if objective.timed else limit - spent
+                queries, fresh = _look_ahead(queries, protocol, answers, trained, budget, left)
+                objective.expect(fresh, noise)
+            for query in queries:
+                if cached and query in answers:
+                    known, evaluation = answers[query]
+                    finish, cost = max(now, known), 0
+                else:
+                    begin, done = now, 0
+                    if resume:
+                        over, reached = trained.get(query.architecture, (now, 0))
+                        if 0 < reached < query.fidelity:  # else a repeat or a step back: anew
+                            begin, done = max(now, over), reached
+                    evaluation = evaluate(query, noise, done)
+                    finish, cost = begin + evaluation.seconds, query.fidelity - done
+                    if not isfinite(evaluation.error):
+                        evaluation = evaluation._replace(error=objective.worst, status="diverged")
+                    if cached:
+                        answers[query] = finish, evaluation._replace(seconds=0.0, gpu_seconds=0.0)
+                    if resume and reached < query.fidelity:
+                        trained[query.architecture] = finish, query.fidelity
+                if not alone:
+                    asked += 1
+                    heappush(flying, (finish, asked, query, evaluation, cost))
+        if not alone:
+            finish, _, query, evaluation, cost = heappop(flying)
+        if finish > now:
+            now = finish
+        if cost:  # nothing else than a cached repeat costs no epoch
+            evaluations += 1
+            epochs += cost
+            if holds_gpu:
+                gpu += evaluation.gpu_seconds
         before = timer()
         wall = before - start
-        trial = new(Trial, (query, evaluation, evaluations, epochs, now, wall, overhead))
-        spent = reading(trial)
+        trial = new(Trial, (query, evaluation, evaluations, epochs, now, wall, overhead, gpu))
+        spent = trial[clock]
         if drop and spent > limit:
             return
         tell(trial)
@@ -234,3 +283,38 @@ def search(
         yield trial
         if spent >= limit:
             return
+
+
+def _look_ahead(
+    queries: Sequence[Query],
+    protocol: Protocol,
+    answers: Collection[Query],
+    trained: Mapping[Architecture, tuple[float, int]],
+    budget: Budget,
+    left: float,
+) -> tuple[Sequence[Query], list[tuple[Query, int]]]:
+    """What of a round there is budget for; what of that is new, with the epochs it begins at.
+
+    Args:
+        answers, trained: as `search` knows them before the round.
+        left: of the budget, where all of a round ends at once; else infinite.
+    """
+    cached = protocol.duplicates == "cached"
+    resume = protocol.promotion == "resume" and len(protocol.fidelities) > 1
+    fresh: list[tuple[Query, int]] = []
+    reached: dict[Architecture, int] = {}
+    seen: set[Query] = set()
+    for number, query in enumerate(queries, 1):
+        if cached and (query in answers or query in seen):
+            continue
+        seen.add(query)
+        arch, fidelity = query
+        _, before = trained.get(arch, (0.0, 0))
+        before = max(before, reached.get(arch, 0))
+        done = before if resume and before < fidelity else 0
+        reached[arch] = max(before, fidelity)
+        fresh.append((query, done))
+        left -= {"evaluations": 1, "epochs": fidelity - done}.get(budget.clock, 0)
+        if left <= 0:
+            return queries[:number], fresh
+    return queries, fresh

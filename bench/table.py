@@ -1,6 +1,7 @@
 """The table file: one HDF5 file of measured metrics for a space; and the objective that reads it.
 
-    /                      format, space, source, licence, citation, source_sha256, notes
+    /                      format, space, source, licence, citation, source_sha256, notes;
+                           coverage, `partial`, where a row lacks errors that others have
     /architectures         int8 [N, genes]
     /keys, /rows           uint64, int32 [K]   `Space.aliases`, ascending: which row a key finds
     /<dataset>/<schedule>  one group a training schedule
@@ -41,7 +42,8 @@ Answers = tuple[Any, ...]  # one a training seed, then 64 bits that stand for th
 
 FORMAT = "nas-arena table 2"
 PROVENANCE = ("space", "source", "source_sha256", "licence", "citation", "notes")
-HIDDEN = ("_error", "_loss", "_seconds")  # ends of the columns that no strategy may look at
+SCORES = ("_error", "_loss")  # ends of the columns that training gives
+HIDDEN = (*SCORES, "_seconds")  # and of all that no strategy may look at
 _MASK = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, made odd (Knuth, TAOCP 3, section 6.4)
 
@@ -127,6 +129,9 @@ def _image(table: Table, space: Space) -> bytes:
         file.attrs["format"] = np.bytes_(FORMAT)
         for key in PROVENANCE:
             file.attrs[key] = np.bytes_(table.provenance[key].encode())
+        columns = [some for known in table.schedules.values() for some in known.columns.items()]
+        if any(name.endswith(SCORES) and has_holes(values) for name, values in columns):
+            file.attrs["coverage"] = np.bytes_("partial")  # so that a listing need not look
         _write_column(file, "architectures", table.architectures)
         keys, rows = space.aliases(table.architectures)
         order = keys.argsort(kind="stable")
@@ -134,8 +139,8 @@ def _image(table: Table, space: Space) -> bytes:
         _write_column(file, "rows", rows[order].astype(np.int32))
         for (dataset, schedule), known in table.schedules.items():
             group = file.create_group(f"{dataset}/{schedule}")
-            columns = {"epochs": known.epochs, "seeds": known.seeds, **known.columns}
-            for name, values in columns.items():
+            arrays = {"epochs": known.epochs, "seeds": known.seeds, **known.columns}
+            for name, values in arrays.items():
                 _write_column(group, name, values)
         file.flush()
         image: bytes = file.id.get_file_image()
@@ -364,6 +369,18 @@ def mean_over_seeds(errors: NDArray[np.float32]) -> NDArray[np.float64]:
     mean = np.full(count.shape, np.nan)
     np.divide(total, count, out=mean, where=count > 0)
     return mean
+
+
+def has_holes(errors: NDArray[np.float32]) -> bool:
+    """Whether an architecture lacks all training seeds at an epoch where others have some.
+
+    Args:
+        errors: of shape `[architectures, epochs, seeds]`; any other has none.
+    """
+    if errors.ndim != 3:
+        return False
+    there = ~np.isnan(errors).all(-1)
+    return bool((there.any(0) > there.all(0)).any())
 
 
 class TableObjective(Objective):

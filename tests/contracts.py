@@ -758,9 +758,10 @@ def tells_no_reported_metric(objective, space):
 
 def answers_are_sane(objective, space):
     for n in range(50):
-        error, seconds, _, status = objective.evaluate(full(objective, space, n), n, 0)
+        error, seconds, _, status, gpu = objective.evaluate(full(objective, space, n), n, 0)
         assert 0 <= error <= (np.inf if objective.protocol.metric.endswith("_loss") else 1)
         assert 0 < seconds < float("inf") if objective.timed else seconds == 0
+        assert 0 <= gpu < float("inf") if objective.holds_gpu else gpu == 0
         assert status == "ok"
 
 

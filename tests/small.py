@@ -1,5 +1,8 @@
 """Data sets, networks and recipes so small that a training takes milliseconds."""
 
+from contextlib import nullcontext
+from unittest.mock import Mock
+
 import torch
 from torch import nn
 
@@ -60,3 +63,31 @@ def network():
 def plain():
     """Without batch statistics, so that parts of a batch add up to the whole."""
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, CLASSES))
+
+
+class Replayed:
+    """Instead of a CUDA graph: computes anew, into the tensors of the capture."""
+
+    def __init__(self, captured):
+        self.captured, self.replays = captured, 0
+
+    def replay(self):
+        captured = self.captured
+        self.replays += 1
+        before = [parameter.grad for parameter, _ in captured.kept]
+        captured.losses.copy_(captured.backward(captured.inputs, captured.labels))
+        for (parameter, gradient), was in zip(captured.kept, before, strict=True):
+            gradient.copy_(parameter.grad)
+            parameter.grad = was
+
+
+def fake_graphs(monkeypatch, find):
+    """Let CUDA graphs be `Replayed` where there is no CUDA; `find` tells what is captured."""
+    for name, fake in {
+        "Stream": lambda: Mock(),
+        "current_stream": lambda: Mock(),
+        "stream": nullcontext,
+        "graph": nullcontext,
+        "CUDAGraph": lambda: Replayed(find()),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)

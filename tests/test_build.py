@@ -51,6 +51,12 @@ def plan():
 
 
 @pytest.fixture(scope="module")
+def apart(plan):
+    """The same where there are no populations."""
+    return replace(plan, about=plan.about | {"population": False})
+
+
+@pytest.fixture(scope="module")
 def serial(plan, tmp_path_factory):
     """28 trainings, three shards, by one process."""
     return build.train_all(plan, tmp_path_factory.mktemp("serial"))
@@ -270,10 +276,12 @@ class Answers:
         self.answers = list(answers)
         self.asked = []
 
-    def ask(self, request, deadline):
+    def ask(self, request, deadline, answers=1):
         self.asked.append(request)
         if request["kind"] == "costs":
-            return {"status": "ok", "parameters": 9, "flops": None, "proxy_snip": 0.5, "odd": 3}
+            return {"status": "ok", "parameters": 9, "flops": None, "proxy_snip": 0.5, "odd": 3} | {
+                "epoch_seconds": 40.0
+            }
         return self.answers.pop(0)
 
 
@@ -293,8 +301,8 @@ def sealed_by(plan, folder, *answers, costs=False):
     return small, supervisor, collect(small, folder)
 
 
-def test_what_answers_become(plan, tmp_path):
-    small, supervisor, built = sealed_by(plan, tmp_path, good(), good(), costs=True)
+def test_what_answers_become(apart, tmp_path):
+    small, supervisor, built = sealed_by(apart, tmp_path, good(), good(), costs=True)
     assert built.failures == []
     assert built.columns["errors"].shape == (1, 2, 3, 2)
     assert (built.columns["errors"] == [0.5, 0.25]).all()
@@ -303,15 +311,15 @@ def test_what_answers_become(plan, tmp_path):
     assert built.columns["proxy_snip"].tolist() == [[0.5, 0.5]]
     assert not built.columns.keys() & {"odd", "flops"}
     asked = [(one["kind"], one["seed"]) for one in supervisor.asked]
-    assert asked == [("costs", 0), ("train", 0), ("costs", 1), ("train", 1)]
+    assert asked == [("train", 0), ("costs", 0), ("train", 1), ("costs", 1)]
     assert {one["architecture"] for one in supervisor.asked} == set(small.architectures)
 
 
-def test_failed_trainings_are_missing_and_listed(plan, tmp_path):
+def test_failed_trainings_are_missing_and_listed(apart, tmp_path):
     curves = {"train": [0.5], "valid": [0.75], "test": [0.25]}
     broken = good(status="diverged", errors=curves, epochs=1, f1={})
     late = {"status": "timeout", "message": "no answer within 5 seconds"}
-    small, _, built = sealed_by(plan, tmp_path, good(), broken, late, late)
+    small, _, built = sealed_by(apart, tmp_path, good(), broken, late, late)
     names = [small.space.to_string(arch) for arch in small.architectures]
     (shard,) = tmp_path.glob("trials-*")
     assert built.failures == [
@@ -343,8 +351,8 @@ def test_failed_trainings_are_missing_and_listed(plan, tmp_path):
         {"data": "another"},
     ],
 )
-def test_strange_answers_are_failures(plan, tmp_path, changes):
-    _, _, built = sealed_by(plan, tmp_path, good(**changes), good())
+def test_strange_answers_are_failures(apart, tmp_path, changes):
+    _, _, built = sealed_by(apart, tmp_path, good(**changes), good())
     assert [one.status for one in built.failures] == ["bad_result"]
     assert np.isnan(built.columns["errors"][0, 0]).all()
     assert np.isnan(built.columns["f1"][0, 0]).all()
@@ -352,19 +360,48 @@ def test_strange_answers_are_failures(plan, tmp_path, changes):
 
 
 @pytest.mark.parametrize(("status", "tries"), [("signal", 2), ("exit", 2), ("exception", 1)])
-def test_what_may_be_the_machines_doing_is_tried_once_more(plan, tmp_path, status, tries):
+def test_what_may_be_the_machines_doing_is_tried_once_more(apart, tmp_path, status, tries):
     failed = {"status": status, "message": "…"}
     answers = [failed, good(), good()] if tries == 2 else [failed, good()]
     supervisor = Answers(*answers)
-    small = replace(plan, architectures=plan.architectures[:1], costs=False)
+    small = replace(apart, architectures=apart.architectures[:1], costs=False)
     build._train_shard(small, tmp_path, range(2), supervisor, bool)
     assert len(collect(small, tmp_path).failures) == 2 - tries
     assert not supervisor.answers
 
 
-def test_nothing_but_failures_is_no_table(plan, tmp_path):
+def test_a_shard_is_asked_as_a_population(plan, tmp_path):
+    joint = {"status": "ok", "answers": [good(together=2), good(status="diverged", together=2)]}
+    supervisor = Answers(joint)
+    small = replace(plan, architectures=plan.architectures[:1])
+    build._train_shard(small, tmp_path, range(2), supervisor, bool)
+    assert [one["kind"] for one in supervisor.asked] == ["together", "costs", "costs"]
+    assert [one["seed"] for one in supervisor.asked[0]["trainings"]] == [0, 1]
+    built = collect(small, tmp_path)
+    assert [one.status for one in built.failures] == ["diverged"]
+    assert built.columns["epoch_seconds"][0, 0] == 40.0  # alone, and not its share
+
+
+@pytest.mark.parametrize(
+    "joint",
+    [
+        {"status": "timeout", "message": "…"},
+        {"status": "ok", "answers": [good()]},
+        {"status": "ok", "answers": "two"},
+        {"status": "ok"},
+    ],
+)
+def test_a_population_that_fails_is_trained_one_at_a_time(plan, tmp_path, joint):
+    small, supervisor, built = sealed_by(plan, tmp_path, joint, good(), good())
+    assert [one["kind"] for one in supervisor.asked] == ["together", "train", "train"]
+    assert built.failures == []
+    assert built.columns["epoch_seconds"].tolist() == [[1.5, 1.5]]
+    assert "up to 12 networks were trained at a time" in notes(small, built, "one")
+
+
+def test_nothing_but_failures_is_no_table(apart, tmp_path):
     failed = {"status": "oom_cuda", "message": "out of memory"}
-    small, _, built = sealed_by(plan, tmp_path, failed, failed)
+    small, _, built = sealed_by(apart, tmp_path, failed, failed)
     with pytest.raises(TableError, match=r"^every training failed; the first: oom_cuda out of m"):
         to_table(small, built, {})
 
@@ -397,7 +434,7 @@ def test_the_command(call, data):
     words = [*WORDS, "architectures=random:2", "seeds=1", "name=mine", "licence=MIT", "note=Why."]
     status, out, err = call("build", *words)
     assert (status, err) == (0, "")
-    assert "mine.h5: 2 architectures of chain, 1 training seeds" in out
+    assert "mine.h5: 2 architectures of chain, 1 training seed\n" in out
     table = read_table(data / "mine.h5")
     assert table.provenance["licence"] == "MIT"
     assert table.provenance["notes"].startswith("2 of 1,360 networks (random:2), each trained")

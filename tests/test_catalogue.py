@@ -119,6 +119,49 @@ def test_how_much_is_here(home):
     assert line_of("nb201").endswith(" whole")
 
 
+@pytest.mark.parametrize("hole", [(0, 0), (23, 1), (slice(2, 5), slice(None))])
+def test_a_listing_and_a_check_agree_on_holes(home, monkeypatch, hole):
+    """All rows are there, but some lack errors that others have."""
+    path = write_toy(home)
+    table = read_table(path)
+    table.schedules["digits", "3"].columns["valid_error"][hole] = np.nan
+    write_table(table, SPACE, path)
+    ((line, good),) = catalogue.verify(["toy"])
+    assert good
+    assert line.startswith("toy: good, but partial (digits, schedule 3: valid_error has an archit")
+    assert listing.details("toy").splitlines()[1] == "  here          partial"
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", None)  # a listing reads no column
+    assert line_of("toy").endswith("partial")
+
+
+def test_what_nobody_recorded_is_no_hole(home):
+    """An epoch at which no architecture was measured, or one of several seeds that is missing."""
+    path = write_toy(home)
+    table = read_table(path)
+    known = table.schedules["digits", "3"]
+    known.columns["valid_error"] = np.full((24, 2, 2), 0.5, np.float32)
+    known.columns["valid_error"][:, 0] = np.nan
+    known.columns["valid_error"][3, 1, 0] = np.nan
+    known.seeds = np.array([7, 8], np.int32)
+    write_table(table, SPACE, path)
+    ((line, _),) = catalogue.verify(["toy"])
+    assert "toy: good, 24 architectures" in line
+    assert line_of("toy").endswith("whole")
+
+
+def test_a_table_without_holes_does_not_mention_them(home):
+    """Its bytes are those of an earlier version; one that did not tell its holes still reads."""
+    path = write_toy(home)
+    with h5py.File(path) as file:
+        assert "coverage" not in file.attrs
+    table = read_table(path)
+    table.schedules["digits", "3"].columns["valid_error"][0] = np.nan
+    write_table(table, SPACE, path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["coverage"]
+    assert listing.peek(path).rows == 24
+
+
 def test_many_data_sets_are_counted(home):
     write_toy(home, datasets=[f"digits{n}" for n in range(9)])
     assert " digits0, digits1, digits2, +6 " in line_of("toy")
@@ -255,6 +298,60 @@ def test_the_command_line(home, capsys):
     with pytest.raises(SystemExit) as raised:
         cli.main(["data", "list", "none"])
     assert raised.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("data get cifr10", "cifar10"),
+        ("data get nats_tsss", "nats_tss"),
+        ("data import nats_tsss", "nats_tss"),
+        ("data list nb21", "nb201"),
+        ("data verify nb_grap", "nb_graph"),
+        ("space nb21", "nb201"),
+        ("dat list", "data"),
+    ],
+)
+def test_a_name_that_is_nearly_right(home, capsys, line, meant):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(line.split())
+    out, err = capsys.readouterr()
+    assert (raised.value.code, out) == (2, "")
+    assert err.splitlines()[0].endswith(f"; did you mean {meant}?")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        (
+            "data lst",
+            "'import', 'verify', 'spaces'); see nas-arena data --help",
+        ),
+        ("data get", "are required: name; see nas-arena data get --help"),
+        ("data verify nats_tss", "`nas-arena data get nats_tss` begins to make it"),
+        ("data get mnist1d", "data set 'mnist1d' needs no download"),
+        ("space mlp dataset=mnist1d", "`nas-arena build space=mlp dataset=NAME` trains one"),
+    ],
+)
+def test_one_line_that_says_how_to_go_on(home, capsys, line, remedy):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(line.split())
+    out, err = capsys.readouterr()
+    assert (raised.value.code, out, len(err.splitlines())) == (2, "", 1)
+    assert remedy in err
+
+
+def test_one_architecture_is_no_plural(home):
+    path = write_toy(home, rows=1)
+    ((line, _),) = catalogue.verify(["toy"])
+    assert ", 1 architecture: digits (3 epochs)" in line
+    table = read_table(path)
+    table.architectures[0, 0] = 99
+    write_table(table, SPACE, path)
+    ((line, good),) = catalogue.verify(["toy"])
+    assert not good
+    assert "1 architecture is not in toy, first (99," in line
 
 
 # ---------------------------------------------------------------------------------- verify

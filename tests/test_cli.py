@@ -86,6 +86,12 @@ def test_version(call):
         "run " + " ".join(f"bogus{i}=1" for i in range(30)),
         "report clock=moon",
         "report bogus=1",
+        "report out=",
+        "report results=",
+        "data",
+        "data lst",
+        "data get",
+        "data import nb201 --into",
         "report",
         "report name=absent",
         "data import nb201 absent.whl",
@@ -100,6 +106,51 @@ def test_bad_input_is_a_few_lines_and_loses_nothing(call, tmp_path, line):
     assert 1 <= len(err.splitlines()) <= 10
     assert "Traceback" not in err
     assert not files(tmp_path)
+
+
+NO_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "build space=chain dataset=mnist1d architectures=random:1",
+        "parity space=nb201 dataset=cifar10 n=3",
+        "retrain architecture=3-5 space=chain dataset=mnist1d",
+        "run objective=train space=chain dataset=mnist1d",
+        "data get cifar10",
+    ],
+)
+def test_training_without_pytorch_is_one_line(tmp_path, line):
+    (tmp_path / "sitecustomize.py").write_text(NO_TORCH)
+    done = process(*line.split(), cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.endswith("needs PyTorch: pip install 'nas-arena[train]'\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "build space=chain dataset=mnist1d architectures=random:1",
+        "parity space=nb201 dataset=cifar10 n=3",
+        "retrain architecture=3-5 space=chain dataset=mnist1d",
+    ],
+)
+def test_a_device_that_is_not_there(call, line):
+    pytest.importorskip("torch", reason="training needs PyTorch")
+    status, out, err = call(f"{line} device=abacus")
+    assert (status, out) == (2, "")
+    assert err.startswith("nas-arena: device is 'abacus'; allowed here: auto, cpu")
 
 
 def test_one_cell(call, tmp_path):

@@ -174,6 +174,7 @@ BAD = {
     "budget.limit=-5": "budget.limit is -5; allowed: a number of evaluations above 0",
     "budget.limit=abc": "budget.limit is 'abc'; allowed: number",
     "budget.limit=nan": "budget.limit is nan; allowed: a number of evaluations above 0",
+    "budget=gpu_seconds": "budget is on gpu_seconds; table nb201 holds no GPU here",
     "budget.clock=moon": "budget.clock is 'moon'; allowed: evaluations, epochs,",
     "protocol.fidelities=[12]": "epochs [12] are not in table nb201.h5",
     "protocol.schedule='12'": "schedule '12' is not in table nb201.h5; it has 200",

@@ -598,10 +598,6 @@ def test_a_table_that_cannot_be_searched_has_no_words():
     assert catalogue._words_to_run("mine", Table({"space": "nb201"}, np.zeros((1, 6)), {})) is None
 
 
-def test_a_dataset_named_as_a_number_is_quoted():
-    assert catalogue._word("dataset.name", "10") == "\"dataset.name='10'\""
-
-
 @pytest.mark.parametrize("name", ["nb201", "nb201_joined"])
 def test_a_name_of_ours_is_refused(home, source, name):
     recipe = write_recipe(home / f"{name}.yaml")

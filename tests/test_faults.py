@@ -151,7 +151,7 @@ def test_two_processes_with_other_numbers_of_seeds(tmp_path):
     folder = cell.folder(tmp_path)
     open_cell(folder, cell.describe())
 
-    def another_process():
+    def another_process(steps):
         if not others:
             others.append(run_and_seal(cell, folder, range(10), wait=False, tick=bool))
 

@@ -1,12 +1,14 @@
 """No answer that was paid for is lost, and no damaged one is believed."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -16,9 +18,9 @@ from objectives import PROTOCOL, Additive
 
 from bench import journal as module
 from bench.journal import LONGEST_RECORD, Journal, Journalled, Training
-from bench.run import Cell, run_seed
+from bench.run import Cell, execute, run_seed
 from bench.search import Budget, Evaluation, Query
-from bench.store import StoreError
+from bench.store import StoreError, read_measured, read_trials, sealed
 from spaces.nb201.space import NB201
 from strategies.random_search import RandomSearch
 from strategies.regularized_evolution import RegularizedEvolution
@@ -455,16 +457,25 @@ def test_failed_trainings_are_nulls_in_the_journal_and_nan_in_reports(tmp_path):
 class Dear(Additive):
     """Additive answers that are kept in a journal; the process dies after `lives` new ones."""
 
-    journalled, timed, lives = True, False, 10**9
+    journalled, timed, holds_gpu, lives = True, False, True, 10**9
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.expected, self.trained = [], []
 
     def open(self, journal):
         return Journalled(self, self.train, journal)
 
+    def expect(self, queries, noise):
+        self.expected.append(list(queries))
+
     def train(self, query, noise, trained):
+        self.trained.append((query, trained))
         self.lives -= 1
         if self.lives < 0:
             raise KeyboardInterrupt
-        answer = Additive.evaluate(self, query, noise, trained)._replace(seconds=0.0)
+        answer = Additive.evaluate(self, query, noise, trained)
+        answer = answer._replace(seconds=0.0, gpu_seconds=answer.seconds)
         if query.architecture[0] == 2:
             return Training(
                 Evaluation(1.0, 0.0, {}, "diverged"), dict.fromkeys(PROTOCOL.report), {}
@@ -494,6 +505,86 @@ def test_a_run_cut_off_at_every_trial_ends_as_an_uninterrupted_one(tmp_path, fac
     assert np.isnan(whole["report_valid_error"]).tolist() == whole["failed"].tolist()
     assert whole["failed"].any()
     assert whole["error"][whole["failed"]].tolist() == [1.0] * whole["failed"].sum()
+
+
+@pytest.mark.parametrize("rules", [{}, {"duplicates": "cached"}, {"fidelities": (1, 3)}])
+def test_a_round_that_is_cut_off_is_finished_by_its_rest(tmp_path, rules):
+    """Cut off at every answer, with four workers: equal trials, clocks that are paid, rounds."""
+    objective = Dear(SPACE)
+    protocol = replace(PROTOCOL, **rules)
+    budget = Budget("evaluations", 10)
+    cell = Cell({}, {}, RandomSearch, SPACE, objective, protocol, budget, workers=4)
+    whole, measured = run_seed(cell, 0, folder=tmp_path / "whole")
+    rounds, objective.expected = objective.expected, []
+    assert [len(some) for some in rounds] == [4, 4, 2]
+    assert [one for some in rounds for one in some] == objective.trained
+    for lives in range(10):
+        folder = tmp_path / f"after-{lives}"
+        objective.lives = lives
+        with pytest.raises(KeyboardInterrupt):
+            run_seed(cell, 0, folder=folder)
+        objective.lives, objective.expected, objective.trained = 10**9, [], []
+        pieces, again = run_seed(cell, 0, folder=folder)
+        there = lives % 4 if lives < 8 else lives - 8  # of the round that was cut off
+        begun = min(lives // 4, 2)
+        assert objective.expected == [rounds[begun][there:], *rounds[begun + 1 :]]
+        assert [one for some in objective.expected for one in some] == objective.trained
+        for name in whole:
+            np.testing.assert_array_equal(whole[name], pieces[name])
+        assert again["gpu_seconds"].tolist() == measured["gpu_seconds"].tolist()
+    assert measured["gpu_seconds"][-1] > 0
+
+
+def test_answers_of_before_there_were_gpu_seconds_are_read(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    told = Evaluation(0.5, 0.0, {"parameters": 3.0})._asdict()
+    assert told.pop("gpu_seconds") == 0
+    asked = {"architecture": [1] * 6, "fidelity": 3, "noise": f"{7:016x}", "trained": 0}
+    about = {"format": 1, "dataset": "additive", "objective": "0" * 64}
+    for record in about, asked | {"evaluation": told, "report": {}, "record": {}, "clock": 2.0}:
+        journal.append(record)
+    journal.close()
+    one = journalled(path, Counted())
+    answer = one.evaluate(QUERIES[0], 7, 0)
+    assert answer == Evaluation(0.5, 0.0, {"parameters": 3.0}, gpu_seconds=0.0)
+    one.close()
+
+
+def test_a_finished_run_names_its_records(tmp_path):
+    """The number of lines it rests on and the SHA-256 of the last; then it is tidied up."""
+    objective, tidied = Dear(SPACE), []
+    one = Journalled(
+        objective, objective.train, tmp_path / "journal.jsonl", lambda: tidied.append(1)
+    )
+    for query in QUERIES[:3]:
+        one.evaluate(query, 7, 0)
+    assert not tidied
+    found = one.finish()
+    one.close()
+    data = (tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    digests = [hashlib.sha256(line).hexdigest() for line in data]
+    assert found == {"journal_records": 4, "journal_digest": digests[3]}
+    assert tidied == [1]
+    again = journalled(tmp_path / "journal.jsonl", objective.train)
+    again.evaluate(QUERIES[0], 7, 0)  # a run that needs less of it
+    assert again.finish() == {"journal_records": 2, "journal_digest": digests[1]}
+    again.close()
+
+
+def test_the_seal_names_the_journal(tmp_path):
+    objective = Dear(SPACE)
+    names = dict.fromkeys(("strategy", "space", "dataset", "protocol"), "x")
+    budget = Budget("evaluations", 5)
+    cell = Cell(names, {}, RandomSearch, SPACE, objective, PROTOCOL, budget)
+    assert execute([cell], range(2), tmp_path) == []
+    folder = cell.folder(tmp_path)
+    for shard in sealed(folder):
+        measured = read_measured(shard)
+        lines = (folder / f"journal-{shard.first:06d}.jsonl").read_bytes().splitlines(True)
+        assert measured["journal_records"].tolist() == [len(lines)] == [6]
+        assert measured["journal_digest"].tolist() == [hashlib.sha256(lines[-1]).hexdigest()]
+        assert not {"journal_records", "gpu_seconds"} & read_trials(shard).keys()
 
 
 class Forgetful(RandomSearch):

@@ -186,7 +186,7 @@ def test_failures_are_left_out_and_said(tmp_path):
     assert found.bias[0] == pytest.approx(0, abs=1e-6)
     text = parity.sentences(found)
     assert text[0].startswith("3 architectures, one from each of 4 equal parts")
-    assert text[-1] == "1 trainings failed"
+    assert text[-1] == "1 training failed"
     files = parity.write_parity(found, tmp_path / "out")
     assert [path.name for path in files] == ["parity.md", "parity.json", "parity.png"]
     assert "| 20.00 | – |" in files[0].read_text()
@@ -248,7 +248,7 @@ def test_a_table_is_repeated_exactly_under_its_own_seeds(call, data, tmp_path):
         ("n=2", "n is '2'; allowed: whole numbers from 3"),
         ("space=chain table=none", "table 'none' is neither in"),
         ("space=chain table=some", "dataset 'mnist1d' is not in table some.h5; it has d"),
-        ("space=chain table=some rows_of=d", "schedule '20' is not in table some.h5; it has 2"),
+        ("space=chain table=some rows_of=d", "schedule '4' is not in table some.h5; it has 2"),
         ("space=chain table=some rows_of=d schedule=2 n=31", "n is 31; table some.h5 allows 3 to"),
         ("dataset=arxiv", "dataset=arxiv cannot be loaded for training"),
     ],

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 import small  # noqa: E402
 
-from bench.training import carried, checkpoint, loop, population  # noqa: E402
+from bench.training import checkpoint, loop, population  # noqa: E402
 from bench.training.data import Data  # noqa: E402
 from bench.training.population import Run, assemble, choose, train_population  # noqa: E402
 from bench.training.trainer import Trainer  # noqa: E402
@@ -147,9 +147,9 @@ def test_states_that_are_not_equally_far_are_refused(tmp_path):
         states.append(checkpoint.load(tmp_path / "some.pt", torch.device("cpu")))
     run = Run(assemble(SPACE, MIX[:1] * 2, SIGNALS, rules, [1, 1]), SIGNALS, rules, [1, 1])
     with pytest.raises(ValueError, match=r"2 states after \[1, 2\] epochs for 2 networks; allowed"):
-        carried.restore(run, states)
+        run.restore(states)
     with pytest.raises(ValueError, match=r"1 states after \[1\] epochs for 2 networks; allowed"):
-        carried.restore(run, states[:1])
+        run.restore(states[:1])
 
 
 def answers(trainings, rules):

@@ -5,9 +5,9 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from test_report_frame import cell, compared, run
+from test_report_frame import OnGpu, cell, compared, run
 
-from bench.report import write_report
+from bench.report import ReportError, write_report
 from bench.report.figures import _short, anytime, draw, final
 from bench.report.leaderboard import board
 from bench.report.statistics import mean_band, median_band
@@ -119,6 +119,26 @@ def test_wall_seconds_are_read_beside_the_trials(tmp_path):
     run(tmp_path, cell())
     (one,) = write_report(tmp_path, tmp_path / "out", clock="wall_seconds").boards
     assert (one.rows[0].runs.clocks["wall_seconds"] > 0).all()
+
+
+def test_gpu_seconds_are_drawn_where_a_gpu_was_held(tmp_path):
+    run(tmp_path, cell())
+    with pytest.raises(ReportError, match="clock is 'gpu_seconds'; none of these runs held a GPU"):
+        write_report(tmp_path, tmp_path / "out", clock="gpu_seconds")
+    run(tmp_path, replace(cell(limit=20), objective=OnGpu()))
+    report = write_report(tmp_path, tmp_path / "out", clock="gpu_seconds")
+    drawn = {path.stem for path in report.files if path.suffix == ".png"}
+    slug = "digits-sums-exact"
+    assert {name for name in drawn if name.startswith("anytime")} == {
+        f"anytime-{slug}-20-evaluations-by-gpu_seconds",
+        f"anytime-{slug}-30-evaluations",  # nothing there by which it could be drawn
+    }
+    text = (tmp_path / "out/leaderboard.md").read_text()
+    assert text.count(".png") == 4
+    assert all(f"({name}.png)" in text for name in drawn)
+    (one,) = (one for one in report.boards if one.comparison.budget.limit == 20)
+    (axes,) = anytime(one, "gpu_seconds").axes
+    assert axes.get_xlabel() == "gpu seconds (log scale)"
 
 
 def test_colours_stay_with_a_strategy_and_ranks_stand_at_the_ends(one):

@@ -69,6 +69,16 @@ class Additive(Objective):
         return {"valid_error": errors, "test_error": errors + 0.02}
 
 
+class OnGpu(Additive):
+    """It holds a GPU for as many seconds as the first digit says, and two more."""
+
+    holds_gpu = True
+
+    def evaluate(self, query, noise, trained):
+        answer = super().evaluate(query, noise, trained)
+        return answer._replace(gpu_seconds=2.0 + query.architecture[0])
+
+
 def cell(name="random_search", *, protocol=PROTOCOL, limit=30, clock="evaluations", **settings):
     factory = {
         "random_search": RandomSearch,
@@ -116,6 +126,23 @@ def test_reads_ragged_runs_and_measured_clocks(tmp_path):
     first, stop = runs.starts[5:7]
     seconds = runs.clocks["simulated_seconds"][first:stop]
     assert some.clocks["simulated_seconds"][some.starts[1] :].tolist() == seconds.tolist()
+
+
+def test_gpu_seconds_are_zero_where_none_are_noted(tmp_path):
+    held = replace(cell(), objective=OnGpu(), names=cell().names | {"dataset": "on_gpu"})
+    plain, on_gpu = run(tmp_path, cell(), held)
+    clocks = ["gpu_seconds", "wall_seconds"]
+    none, some = (read_cell_runs(folder, clocks=clocks).clocks for folder in (plain, on_gpu))
+    assert none["gpu_seconds"].tolist() == [0] * len(none["wall_seconds"])
+    assert (np.diff(some["gpu_seconds"][:30], prepend=0) >= 2).all()
+    for folder in plain, on_gpu:
+        for path in folder.glob("measured-*.npz"):
+            with np.load(path) as file:
+                columns = {name: file[name] for name in file.files}
+            assert ("gpu_seconds" in columns) == (folder == on_gpu)
+            np.savez(path, **{k: v for k, v in columns.items() if k != "wall_seconds"})
+        with pytest.raises(StoreError, match=r"trials-.*npz has no wall_seconds beside it"):
+            read_cell_runs(folder, clocks=["wall_seconds"])
 
 
 def test_reads_only_the_seeds_that_are_named(tmp_path):

@@ -251,6 +251,22 @@ def test_a_test_metric_is_declared(told):
     assert "this is a test metric" not in told(table()).text
 
 
+@pytest.mark.parametrize("metric", ["test_error", "valid_error"])
+def test_every_figure_of_a_test_metric_declares_it(view, monkeypatch, metric):
+    drawn = []
+    monkeypatch.setattr(
+        "bench.report.figures.draw", lambda figure, kind: drawn.append(figure) or b""
+    )
+    view(table(), metric=metric)
+    captions = [
+        " ".join([figure.get_supxlabel(), *(text.get_text() for text in figure.axes[0].texts)])
+        for figure in drawn
+    ]
+    assert len(captions) == len(FIGURES) - 1  # without the example of a view without a table
+    declared = ["a view of it may not guide a search" in " ".join(c.split()) for c in captions]
+    assert declared == [metric == "test_error"] * len(captions)
+
+
 def test_equal_errors_have_no_landscape(told):
     found = told(table(valid_error=np.full((24, 3, 2), 0.5)), schedule="4")
     assert "none: every architecture has the same error" in found.text
@@ -329,7 +345,7 @@ def test_of_many_genes_those_that_explain_most_are_drawn():
     figure = space_figures.effects(found, labels, WORDS)
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert names == [f"gene {i}" for i in range(30)]
-    assert "Left out are 10 genes" in " ".join(figure.get_supxlabel().split())
+    assert "Left out: 10 genes" in " ".join(figure.get_supxlabel().split())
 
 
 def test_walks_distances_and_optima_are_drawn_as_found():

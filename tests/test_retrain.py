@@ -204,7 +204,7 @@ def test_a_run_is_retrained_as_it_was(run, call, tmp_path):
     assert told["genes"] == list(incumbent(run, 1).architecture)
     assert out.startswith(Chain().to_string(tuple(told["genes"])) + "\n  test accuracy ")
     assert told["recipe"]["epochs"] == 2  # of the run, not of the yaml
-    assert told["recipe"]["network"] == {"width": 4, "stride": 2}
+    assert told["recipe"]["network"] == {"width": 4, "strided": 2}
     assert told["data"]["examples"] == {"train": 300, "valid": 100, "test": 100}
 
 
@@ -212,7 +212,7 @@ def test_words_count_more_than_the_run(run):
     stored = final.stored_parts(incumbent(run).cell)
     made = compose.training(["recipe.epochs=3"], stored)
     assert made.recipe.epochs == 3
-    assert made.recipe.network == {"width": 4, "stride": 2}
+    assert made.recipe.network == {"width": 4, "strided": 2}
     made = compose.training(["recipe=chain"], stored)
     assert made.recipe.network == {"width": 16, "stride": 2}
     assert made.load.keywords["train"] == 200

@@ -1,14 +1,26 @@
+import io
 import json
 import re
+import sys
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from objectives import PROTOCOL, Additive, AlwaysFails, small_cell
 
 import bench.run
-from bench.run import RESULTS_VERSION, RunError, execute, run_seed, run_shard
+from bench.commands.run import _progress
+from bench.run import (
+    RESULTS_VERSION,
+    ROUNDS_VERSION,
+    RunError,
+    execute,
+    run_seed,
+    run_shard,
+    unready,
+)
 from bench.search import Budget, search, stream
 from bench.store import StoreError, read_cell, read_measured, read_trials, sealed
 from strategies.random_search import RandomSearch
@@ -68,6 +80,53 @@ def test_measured_clocks_are_not_among_the_sealed():
     assert not any("wall" in name or "overhead" in name for name in columns)
 
 
+class OnGpu(Additive):
+    """It holds a GPU for a quarter of a second."""
+
+    holds_gpu = True
+
+    def evaluate(self, query, noise, trained):
+        return super().evaluate(query, noise, trained)._replace(gpu_seconds=0.25)
+
+
+def test_gpu_seconds_stand_beside_the_trials_where_a_gpu_is_held():
+    plain, _ = run_shard(small_cell(), range(2))
+    columns, measured = run_shard(small_cell(objective=OnGpu(small_cell().space)), range(2))
+    assert measured["gpu_seconds"].tolist() == (0.25 * np.arange(1, 21)).tolist() * 2
+    assert {name: some.tobytes() for name, some in columns.items()} == {
+        name: some.tobytes() for name, some in plain.items()
+    }
+
+
+def test_what_answers_rest_on_is_noted_beside_the_trials():
+    class Noted(Additive):
+        def finish(self):
+            return {"records": 7, "digest": "ab"}
+
+    columns, measured = run_shard(small_cell(objective=Noted(small_cell().space)), range(2))
+    assert measured["records"].tolist() == [7, 7]
+    assert measured["digest"].tolist() == ["ab", "ab"]
+    assert not columns.keys() & {"records", "digest"}
+
+
+def test_a_run_that_raises_is_closed_and_not_finished():
+    calls = []
+
+    class Watched(Additive):
+        def finish(self):
+            calls.append("finish")
+            return {}
+
+        def close(self):
+            calls.append("close")
+
+    run_seed(small_cell(objective=Watched(small_cell().space)), 0)
+    assert calls == ["finish", "close"]
+    with pytest.raises(LookupError):
+        run_seed(small_cell(strategy=Raises, objective=Watched(small_cell().space)), 0)
+    assert calls == ["finish", "close", "close"]
+
+
 def test_failures_are_marked():
     cell = small_cell(objective=AlwaysFails(small_cell().space))
     columns, _ = run_seed(cell, 0)
@@ -83,7 +142,7 @@ def test_a_budget_below_the_first_trial():
 
 def test_a_shard_is_its_runs_one_after_another():
     ticks = iter(range(4))
-    trials, measured = run_shard(small_cell(), range(4, 7), lambda: next(ticks))
+    trials, measured = run_shard(small_cell(), range(4, 7), lambda steps: next(ticks))
     assert next(ticks) == 3
     assert trials["seed"].tolist() == [4, 5, 6]
     assert trials["length"].tolist() == measured["length"].tolist() == [20] * 3
@@ -117,6 +176,15 @@ def test_the_key_changes_with_table_and_version(monkeypatch):
     assert cell.key != key
     monkeypatch.setattr(bench.run, "RESULTS_VERSION", RESULTS_VERSION + 1)
     assert small_cell().key != key
+
+
+def test_several_workers_have_a_version_of_their_own(monkeypatch):
+    one, four = small_cell().describe(), small_cell(workers=4).describe()
+    assert (one["results_version"], four["results_version"]) == (RESULTS_VERSION, ROUNDS_VERSION)
+    key, keys = small_cell().key, small_cell(workers=4).key
+    monkeypatch.setattr(bench.run, "ROUNDS_VERSION", ROUNDS_VERSION + 1)
+    assert small_cell().key == key
+    assert small_cell(workers=4).key != keys
 
 
 def test_equal_cells_have_equal_keys():
@@ -217,6 +285,143 @@ def test_progress_counts_every_seed_once(tmp_path, jobs):
     execute(grid(), range(60), tmp_path, jobs=jobs, progress=lambda cell, n: seen.append(n))
     assert seen[0] == 10
     assert sum(seen) == 120
+
+
+class Dear(Additive):
+    """Its runs are followed evaluation by evaluation."""
+
+    journalled = True
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_progress_of_a_dear_run_counts_its_evaluations(tmp_path, jobs, workers):
+    cell = small_cell(objective=Dear(small_cell().space), workers=workers)
+    cheap = small_cell("regularized_evolution")
+    assert (cell.steps, cheap.steps) == (20, 1)
+    execute([cell], range(2), tmp_path)
+    seen = {id(cell): [], id(cheap): []}
+    execute(
+        [cell, cheap],
+        range(5),
+        tmp_path,
+        jobs=jobs,
+        progress=lambda cell, steps: seen[id(cell)].append(steps),
+    )
+    assert seen[id(cell)][0] == 40  # what was there
+    assert sum(seen[id(cell)]) == 100
+    assert seen[id(cell)].count(1) == 60
+    assert sum(seen[id(cheap)]) == 5
+
+
+@pytest.mark.parametrize(
+    ("budget", "rules", "steps", "told"),
+    [
+        (Budget("evaluations", 4), {}, 4, [1, 1, 1, 1, 0]),
+        (Budget("epochs", 8), {}, 8, [3, 3, 2]),  # what is dropped is not told
+        (Budget("epochs", 8), {"overshoot": "keep_last"}, 8, [3, 3, 2, 0]),
+        (Budget("epochs", 9.5), {}, 9, [3, 3, 3, 0]),
+        (Budget("simulated_seconds", 9), {}, 1, [1]),
+        (Budget("wall_seconds", 0.01), {"max_trials": 4}, 1, [1]),
+    ],
+)
+def test_steps_of_a_dear_run(budget, rules, steps, told):
+    objective = Dear(small_cell().space)
+    cell = small_cell(objective=objective, budget=budget, protocol=replace(PROTOCOL, **rules))
+    seen = []
+    run_seed(cell, 0, seen.append)
+    assert cell.steps == steps == sum(seen)
+    assert seen == told
+
+
+class Bar:
+    """A progress bar that is looked at afterwards."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, *, total, unit, desc, leave=True):
+        self.total, self.unit, self.desc, self.done = total, unit, desc, 0
+        self.made.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def update(self, steps=1):
+        self.done += steps
+
+    def set_postfix_str(self, text):
+        self.text = text
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def dear(clock, limit):
+    return small_cell(objective=Dear(small_cell().space), budget=Budget(clock, limit))
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit", "total"),
+    [
+        ([small_cell(), small_cell(limit=30)], "run", 6),
+        ([dear("evaluations", 7), dear("evaluations", 9)], "evaluation", 48),
+        ([dear("epochs", 9)], "epoch", 27),
+        ([dear("simulated_seconds", 90)], "run", 3),
+        ([dear("evaluations", 7), small_cell()], "step", 24),
+    ],
+)
+def test_the_bars_are_full_in_the_end(tmp_path, monkeypatch, cells, unit, total):
+    """After a part that was done before, and another that was interrupted."""
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(Bar, "made", [])
+    execute(cells[:1], range(1), tmp_path)
+    with _progress(cells, 3) as tick:
+        assert execute(cells, range(3), tmp_path, progress=tick) == []
+    of_cells, of_steps = Bar.made
+    assert (of_cells.done, of_cells.total, of_cells.desc) == (len(cells), len(cells), "cells")
+    assert (of_steps.done, of_steps.total) == (total, total)
+    assert (of_steps.unit, of_steps.desc) == (unit, f"{unit}s")
+
+
+def test_what_cannot_begin_is_named_once(tmp_path):
+    calls = []
+
+    class Absent(Dear):
+        def prepare(self):
+            calls.append("prepare")
+            raise ChildProcessError("no training can start: there is no data")
+
+        def close(self):
+            calls.append("close")
+
+    one, other = (Absent(small_cell().space) for _ in range(2))
+    cells = [small_cell(objective=one), small_cell(limit=9, objective=one), small_cell("x", 9)]
+    cells.append(small_cell(limit=8, objective=other))
+    assert unready(cells, range(3), tmp_path) == ["no training can start: there is no data"]
+    assert calls == ["prepare", "close"] * 2  # each objective once
+    assert not list(tmp_path.iterdir())
+    assert len(unready(cells[:2], range(3), tmp_path)) == 1
+    assert calls[4:] == ["prepare"]  # and one that is alone stays ready
+    assert len(unready(cells[:2], range(3), tmp_path, jobs=2)) == 1
+    assert calls[5:] == ["prepare", "close"]
+    assert unready([small_cell()], range(3), tmp_path) == []
+
+
+def test_what_is_sealed_needs_no_objective(tmp_path):
+    class Absent(Dear):
+        def prepare(self):
+            raise ChildProcessError("no data")
+
+    cell = small_cell(objective=Absent(small_cell().space))
+    execute([cell], range(2), tmp_path)
+    assert unready([cell], range(2), tmp_path) == []
+    assert unready([cell], range(3), tmp_path) == ["no data"]
 
 
 class Raises(RandomSearch):

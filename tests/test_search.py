@@ -60,6 +60,49 @@ class Priced(Additive):
         return Evaluation(self.error(query.architecture), price)
 
 
+class OnGpu(Priced):
+    """It holds two GPUs for as long as it says it takes."""
+
+    holds_gpu = True
+
+    def evaluate(self, query, noise, trained):
+        answer = super().evaluate(query, noise, trained)
+        return answer._replace(gpu_seconds=2 * answer.seconds)
+
+
+class Untimed(Priced):
+    """It has no clock; what is expected and evaluated stands in one log with asks and tells."""
+
+    timed = False
+
+    def __init__(self, log):
+        super().__init__()
+        self.log = log
+
+    def expect(self, queries, noise):
+        self.log.append(("expect", list(queries), noise))
+
+    def evaluate(self, query, noise, trained):
+        self.log.append(("evaluate", query, trained))
+        return super().evaluate(query, noise, trained)._replace(seconds=0.0)
+
+
+class Logged(Script):
+    """A script whose asks and tells are written down."""
+
+    def __init__(self, log, *queries):
+        super().__init__(*queries)
+        self.log = log
+
+    def ask(self):
+        self.log.append("ask")
+        return super().ask()
+
+    def tell(self, trial):
+        self.log.append(("tell", trial.query))
+        super().tell(trial)
+
+
 class Thinks:
     """A timer that moves only while someone looks: a second a reading."""
 
@@ -103,7 +146,7 @@ def test_overshoot(rule, limit, seconds):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_every_clock_ends_a_run(clock):
-    trials = go(Script((A, 2)), Priced(), 10, clock, timer=Thinks(), overshoot="keep_last")
+    trials = go(Script((A, 2)), OnGpu(), 10, clock, timer=Thinks(), overshoot="keep_last")
     spent = readings(trials, clock)
     assert all(reading < 10 for reading in spent[:-1])
     assert spent[-1] >= 10
@@ -180,9 +223,14 @@ def test_overhead_is_measured_and_charged(rule, seconds):
 
 
 def test_what_ends_while_the_strategy_thinks_is_told_afterwards():
-    # Two asks, to 2; the first trial ends at 2; tell and ask, to 4, while the second ended at 3.
-    trials = go(Script((A, 1)), Priced(), 3, workers=2, timer=Thinks(), overhead="charged")
-    assert readings(trials, "simulated_seconds") == [2, 4, 6]
+    # A round is asked in a second. Both begin at 1; the first ends at 2 and is told until 3; the
+    # second, which ended at 3, is told until 4; then comes the next round, which begins at 5.
+    script = Script((A, 1), (B, 1))
+    objective = Priced()
+    objective.prices = {A: 1.0, B: 2.0}
+    trials = go(script, objective, 4, workers=2, timer=Thinks(), overhead="charged")
+    assert readings(trials, "simulated_seconds") == [2, 3, 6, 7]
+    assert readings(trials, "overhead_seconds") == [1, 2, 4, 5]
 
 
 # -------------------------------------------------------------------------------- workers
@@ -209,12 +257,129 @@ def test_ties_end_in_the_order_of_asking():
 
 
 def test_workers_keep_that_many_in_flight():
-    script = Script((A, 1))
-    loop = search(script, Priced(), PROTOCOL, Budget("evaluations", 9), noise=0, workers=4)
-    next(loop)
+    script, objective = Script((A, 1), (B, 1), (C, 1)), Priced()
+    objective.prices = {A: 10.0, B: 3.0, C: 4.0}
+    loop = search(script, objective, PROTOCOL, Budget("evaluations", 9), noise=0, workers=4)
+    next(loop)  # B at 3
     assert (script.asked, len(script.told)) == (4, 1)
-    next(loop)
+    next(loop)  # C at 4
     assert (script.asked, len(script.told)) == (5, 2)
+    next(loop)  # B again, at 6
+    assert (script.asked, len(script.told)) == (6, 3)
+
+
+def test_ties_are_told_before_others_are_asked():
+    """A and B end at 2, C at 3: one ask fills the place of C, two those of A and B."""
+    log = []
+    script, objective = Logged(log, (A, 1), (B, 1), (C, 1)), Priced()
+    objective.prices = {A: 2.0, B: 2.0, C: 3.0}
+    trials = go(script, objective, 5, workers=3)
+    told = [("tell", trial.query) for trial in trials]
+    assert [query.architecture for _, query in told] == [A, B, C, A, B]
+    asks = ["ask"] * 3
+    assert log == [*asks, *told[:2], "ask", "ask", told[2], "ask", *told[3:]]
+    assert readings(trials, "simulated_seconds") == [2, 2, 3, 4, 4]
+
+
+def rounds_of(log):
+    """What was expected, cut where something else was done in between."""
+    return [entry[1] for entry in log if entry[0] == "expect"]
+
+
+def test_an_untimed_objective_is_asked_in_rounds():
+    log = []
+    queries = [Query(arch, 1) for arch in (A, B, C)]
+    trials = go(Logged(log, *queries), Untimed(log), 6, workers=3)
+    a_round = [
+        *["ask"] * 3,
+        ("expect", [(query, 0) for query in queries], 0),
+        *(("evaluate", query, 0) for query in queries),
+        *(("tell", query) for query in queries),
+    ]
+    assert log == a_round * 2
+    assert readings(trials, "evaluations") == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+@pytest.mark.parametrize("duplicates", ["charged", "cached"])
+@pytest.mark.parametrize("promotion", ["resume", "restart"])
+@pytest.mark.parametrize(("timed", "clock"), [(0, "epochs"), (0, "evaluations"), (1, "epochs")])
+def test_what_is_expected_is_what_is_evaluated(workers, duplicates, promotion, timed, clock):
+    """In the same order, with the same starts; whatever is asked twice or promoted in a round."""
+    for seed in range(20):
+        rng, log = Random(seed), []
+        queries = [(rng.choice((A, B)), rng.choice((1, 3, 9))) for _ in range(40)]
+        objective = Untimed(log)
+        objective.timed = bool(timed)
+        rules = {"fidelities": (1, 3, 9), "duplicates": duplicates, "promotion": promotion}
+        go(Script(*queries), objective, 30, clock, workers, max_trials=60, **rules)
+        evaluated = [entry[1:] for entry in log if entry[0] == "evaluate"]
+        if workers == 1:
+            assert rounds_of(log) == []  # there is nothing to be known earlier
+        else:
+            assert [one for some in rounds_of(log) for one in some] == evaluated
+
+
+def test_a_round_expects_repeats_only_where_they_are_charged():
+    script = [(A, 1), (A, 1), (B, 1)]
+    for rule, count in ("charged", 2), ("cached", 1):
+        log = []
+        trials = go(Script(*script), Untimed(log), 4, workers=3, duplicates=rule, max_trials=3)
+        first, *_ = rounds_of(log)
+        assert [query for query, _ in first] == [(A, 1)] * count + [(B, 1)]
+        assert readings(trials, "evaluations") == ([1, 2, 3] if count == 2 else [1, 1, 2])
+
+
+def test_promotions_in_a_round_go_on_from_each_other():
+    log = []
+    script = [(A, 3), (A, 9), (B, 9), (A, 27)]
+    trials = go(Script(*script), Untimed(log), 4, workers=4, fidelities=(3, 9, 27))
+    assert rounds_of(log) == [[((A, 3), 0), ((A, 9), 3), ((B, 9), 0), ((A, 27), 9)]]
+    assert np.diff(readings(trials, "epochs"), prepend=0).tolist() == [3, 6, 9, 18]
+
+
+@pytest.mark.parametrize(
+    ("clock", "limit", "rule", "told", "evaluated"),
+    [
+        ("evaluations", 5, "drop", 5, 5),
+        ("evaluations", 5, "keep_last", 5, 5),
+        ("epochs", 14, "drop", 4, 5),  # the fifth crosses it
+        ("epochs", 14, "keep_last", 5, 5),
+        ("epochs", 15, "drop", 5, 5),
+        ("wall_seconds", 5, "keep_last", 2, 3),  # read when told; the third is lost
+    ],
+)
+def test_a_budget_that_ends_within_a_round(clock, limit, rule, told, evaluated):
+    log = []
+    script = Script((A, 3), (B, 3), (C, 3))
+    timer = Thinks()
+    trials = go(script, Untimed(log), limit, clock, 3, timer, overshoot=rule)
+    assert len(trials) == told == len(script.told)
+    assert sum(entry[0] == "evaluate" for entry in log) == evaluated
+    assert sum(len(some) for some in rounds_of(log)) == evaluated
+
+
+def test_a_cached_repeat_spends_nothing_of_a_round():
+    log = []
+    script = Script((A, 1), (A, 1), (B, 1), (C, 1))
+    trials = go(script, Untimed(log), 2, workers=4, duplicates="cached")
+    assert [trial.query.architecture for trial in trials] == [A, A, B]
+    assert rounds_of(log) == [[((A, 1), 0), ((B, 1), 0)]]
+
+
+def test_max_trials_ends_a_round():
+    script = Script((A, 1))
+    assert len(go(script, Untimed([]), 100, workers=4, max_trials=6)) == 6
+    assert len(script.told) == 6
+
+
+def test_gpu_seconds_are_counted_where_a_gpu_is_held():
+    trials = go(Script((A, 2), (A, 2), (B, 3)), OnGpu(), 2, duplicates="cached")
+    assert readings(trials, "gpu_seconds") == [4, 4, 10]
+    assert trials[1].evaluation.gpu_seconds == 0
+    elsewhere = OnGpu()
+    elsewhere.holds_gpu = False
+    assert readings(go(Script((A, 2)), elsewhere, 2), "gpu_seconds") == [0, 0]
 
 
 def test_one_worker_is_the_sequential_loop():

@@ -346,7 +346,7 @@ def test_without_a_connection_it_says_what_to_do(name, places, monkeypatch):
 
 
 def test_only_what_can_be_filled_is_brought():
-    with pytest.raises(TableError, match="no table 'digits'"):
+    with pytest.raises(TableError, match="data set 'digits' needs no download"):
         catalogue.get("digits")
 
 

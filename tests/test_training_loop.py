@@ -1,6 +1,7 @@
 """A training is a function of its arguments, wherever it was cut off."""
 
 import random
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import small  # noqa: E402
 from bench.training import checkpoint, loop  # noqa: E402
 from bench.training.data import Data  # noqa: E402
 from bench.training.loop import macro_f1, train  # noqa: E402
+from bench.training.trainer import Trainer  # noqa: E402
 from spaces.chain.network import build  # noqa: E402
 from spaces.chain.space import Chain  # noqa: E402
 
@@ -360,7 +362,7 @@ def test_images_train_channels_last(augmentation):
         seed=1,
     )
     assert outcome.status == "ok"
-    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network[1].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_bf16_computes_otherwise():
@@ -409,3 +411,44 @@ def test_data_that_is_not_there_is_not_evaluated():
     empty = torch.empty(0, 1, 16), torch.empty(0, dtype=torch.int64)
     data = Data(DATA.train, DATA.valid, empty, small.CLASSES)
     assert run(small.recipe(), data=data)[1].status == "ok"
+
+
+def test_a_graph_is_replayed_for_whole_batches(monkeypatch):
+    """60 examples in batches of 25: two whole ones an epoch, of which the first is captured."""
+    made = []
+
+    class Noted(loop.Captured):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(loop, "Captured", Noted)
+    small.fake_graphs(monkeypatch, lambda: made[0])
+    settings = {"batch_size": 25, "epochs": 2, "clip": 0.5}
+    wanted = run(small.recipe(**settings), build=small.plain)
+    assert not made
+    found = run(small.recipe(**settings, graph=True), build=small.plain)
+    assert made[0].graph.replays == 4
+    assert_same(found, wanted)
+
+
+def test_graphs_are_for_gpus():
+    trainer = Trainer(Chain(), small.signals, small.recipe(graph=True), "cpu")
+    with pytest.raises(
+        ValueError, match=r"recipe\.graph is true, which needs a GPU; the device is"
+    ):
+        trainer.read()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own
+def test_a_compiled_training_is_close_to_one_that_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.use_deterministic_algorithms(False)
+    settings = {"learning_rate": 0.01, "epochs": 2}
+    wanted, _ = run(small.recipe(**settings), build=small.plain)
+    found, outcome = run(small.recipe(**settings, compile=True), build=small.plain)
+    assert outcome.status == "ok"
+    for name, some in wanted.state_dict().items():
+        assert torch.allclose(found.state_dict()[name], some, rtol=1e-3, atol=1e-5), name

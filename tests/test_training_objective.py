@@ -19,17 +19,20 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 import small  # noqa: E402
 
 from bench import compose, parts  # noqa: E402
+from bench.commands.run import run as run_command  # noqa: E402
 from bench.protocol import Protocol  # noqa: E402
 from bench.run import Cell, execute, run_seed  # noqa: E402
-from bench.search import Budget, Evaluation, Query  # noqa: E402
+from bench.search import Budget, Evaluation, Query, stream  # noqa: E402
 from bench.store import read_trials, sealed  # noqa: E402
 from bench.training import trainer  # noqa: E402
+from bench.training.data import derive  # noqa: E402
 from bench.training.objective import TrainingObjective  # noqa: E402
-from bench.training.supervise import Supervisor  # noqa: E402
+from bench.training.supervise import LONGEST_ANSWER, Supervisor  # noqa: E402
 from bench.training.trainer import Trainer, choose_device, network_builder  # noqa: E402
 from spaces.chain.space import Chain  # noqa: E402
 from spaces.recurrent.space import Recurrent  # noqa: E402
 from strategies.random_search import RandomSearch  # noqa: E402
+from strategies.regularized_evolution import RegularizedEvolution  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SPACE = Chain()
@@ -84,7 +87,7 @@ def test_a_protocol_that_does_not_fit_is_named(changes, sentence):
         ({"deadline": float("inf")}, "deadline is inf; allowed: seconds above 0"),
         ({"device": "gpu"}, "device is 'gpu'; allowed here: auto, cpu"),
         ({"device": "cuda:99"}, "device is 'cuda:99'; allowed here: auto, cpu"),
-        ({"recipe": small.recipe(network={"wdth": 4})}, "wdth is no key; allowed: width, stride"),
+        ({"recipe": small.recipe(network={"wdth": 4})}, "wdth is no key; allowed: width, strided"),
         ({"recipe": small.recipe(network={"width": "4"})}, "width is '4'; allowed: whole number"),
     ],
 )
@@ -229,7 +232,7 @@ class Answers:
     def __init__(self, *answers):
         self.answers = list(answers)
 
-    def ask(self, request, deadline):
+    def ask(self, request, deadline, answers=1):
         return self.answers.pop(0)
 
     def close(self):
@@ -274,6 +277,265 @@ def test_a_training_that_failed_is_charged_and_the_run_goes_on(case, tmp_path):
     assert status["evaluation"]["status"] == (
         case if case in ("diverged", "timeout") else "bad_result"
     )
+
+
+class Together:
+    """A supervisor that answers by the architecture alone, and writes down what it is asked.
+
+    `joint` changes what it answers to a round.
+    """
+
+    def __init__(self, joint=lambda answer: answer, lives=10**9):
+        self.joint, self.lives, self.asked = joint, lives, []
+
+    def ask(self, request, deadline, answers=1):
+        self.asked.append((request, deadline, answers))
+        if request["kind"] == "train":
+            return self.answer(request)
+        return self.joint({"status": "ok", "answers": [*map(self.answer, request["trainings"])]})
+
+    def answer(self, training):
+        self.lives -= 1
+        if self.lives < 0:
+            raise KeyboardInterrupt
+        error = (1 + sum(training["architecture"])) / 100
+        errors = {"train": [0.4], "valid": [error], "test": [error + 0.1]}
+        return WELL | {"errors": errors, "gpu_seconds": 2.5}
+
+    def close(self):
+        return None
+
+    @property
+    def kinds(self):
+        """What was asked, in short: with a round, how many were in it."""
+        return [
+            request["kind"] if request["kind"] == "train" else len(request["trainings"])
+            for request, _, _ in self.asked
+        ]
+
+
+CALLED = dict.fromkeys(("strategy", "space", "dataset", "protocol"), "x")
+
+
+def in_rounds(supervisor, limit=10, workers=4, strategy=RandomSearch, fidelities=(4,), **rules):
+    """A cell whose trainings that supervisor answers."""
+    one = objective(replace(PROTOCOL, fidelities=fidelities, **rules))
+    one._supervisor = supervisor
+    budget = Budget("evaluations", limit)
+    return Cell(CALLED, {}, strategy, SPACE, one, one.protocol, budget, workers)
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+
+
+def test_a_round_is_one_request(tmp_path):
+    cell = in_rounds(supervisor := Together(), limit=9)
+    columns, _ = run_seed(cell, 0, folder=tmp_path)
+    assert supervisor.kinds == [4, 4, "train"]  # a round of one is trained as ever
+    request, deadline, answers = supervisor.asked[0]
+    assert request.keys() == {"kind", "trainings", "epochs", "splits", "final"}
+    assert (request["kind"], request["epochs"]) == ("together", 4)
+    assert (request["splits"], request["final"]) == (("train", "valid"), ("test",))
+    assert (deadline, answers) == (4 * 3600.0, 4)
+    alone = run_seed(in_rounds(single := Together(), limit=9, workers=1), 0, folder=tmp_path / "1")
+    assert single.kinds == ["train"] * 9
+    assert [deadline for _, deadline, _ in single.asked] == [3600.0] * 9
+    same(columns, alone[0])  # random search learns nothing, so its queries are the same
+    noise = stream(0, "noise").getrandbits(64)
+    folder = tmp_path / "journal-000000"
+    for training, arch in zip(request["trainings"], columns["architecture"].tolist(), strict=False):
+        assert training.keys() == {"architecture", "seed", "checkpoint"}
+        assert list(training["architecture"]) == arch
+        seed = derive("training", noise, SPACE.to_string(tuple(arch)))
+        assert training["seed"] == seed
+        assert training["checkpoint"] == str(folder / f"{seed:016x}.pt")
+    one, of_round = single.asked[0][0], request["trainings"][0]
+    settings = {"kind": "train", "epochs": 4, "splits": ("train", "valid"), "final": ("test",)}
+    assert one == of_round | settings | {"checkpoint": one["checkpoint"]}
+    assert one["checkpoint"] == str(
+        tmp_path / "1" / folder.name / Path(of_round["checkpoint"]).name
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda answer: {"status": "timeout", "message": "late"},
+        lambda answer: {"status": "oom_cuda", "message": "full"},
+        lambda answer: {"status": "ok"},
+        lambda answer: {"status": "ok", "answers": 3},
+        lambda answer: answer | {"answers": answer["answers"][1:]},
+        lambda answer: answer | {"answers": [None, "x", {}, {"status": 3}]},
+        lambda answer: (
+            answer | {"answers": [one | {"x": "x" * LONGEST_ANSWER} for one in answer["answers"]]}
+        ),
+    ],
+)
+def test_a_round_that_fails_is_trained_one_by_one(tmp_path, spoil):
+    well, _ = run_seed(in_rounds(Together(), limit=4), 0, folder=tmp_path / "well")
+    cell = in_rounds(supervisor := Together(spoil), limit=4)
+    columns, _ = run_seed(cell, 0, folder=tmp_path / "ill")
+    assert supervisor.kinds == [4, *["train"] * 4]
+    same(well, columns)
+
+
+def test_of_a_round_only_what_is_amiss_is_trained_again(tmp_path):
+    def spoil(answer):
+        one, _, *rest = answer["answers"]
+        return answer | {
+            "answers": [one, None, {"status": "diverged", "gpu_seconds": 1.0}, *rest[1:]]
+        }
+
+    cell = in_rounds(supervisor := Together(spoil), limit=4)
+    columns, _ = run_seed(cell, 0, folder=tmp_path)
+    assert supervisor.kinds == [4, "train"]
+    assert columns["failed"].tolist() == [False, False, True, False]
+
+
+class Asks(RandomSearch):
+    """What it asks is known."""
+
+    queries = ()
+
+    def __init__(self, space, rng, fidelities):
+        super().__init__(space, rng, fidelities)
+        self.left = [Query(SPACE.from_string(name), epochs) for name, epochs in self.queries]
+
+    def ask(self):
+        return self.left.pop(0)
+
+
+class Promotes(Asks):
+    queries = (("3-3", 2), ("3-3", 4), ("4-4", 4), ("5-5", 2), ("5-5", 2), ("6-6", 4))
+
+
+def test_a_round_of_several_fidelities(tmp_path):
+    """Each trained together; what goes on from another of the round, or repeats it, alone."""
+    cell = in_rounds(
+        supervisor := Together(), limit=6, workers=6, strategy=Promotes, fidelities=(2, 4)
+    )
+    run_seed(cell, 0, folder=tmp_path)
+    assert supervisor.kinds == [2, "train", 2, "train"]
+    told = [
+        [SPACE.to_string(tuple(one["architecture"])) for one in request.get("trainings", [request])]
+        for request, _, _ in supervisor.asked
+    ]
+    assert told == [["3-3", "5-5"], ["3-3"], ["4-4", "6-6"], ["5-5"]]
+    assert [request["epochs"] for request, _, _ in supervisor.asked] == [2, 4, 4, 2]
+    records = read(tmp_path / "journal-000000.jsonl")[1:]
+    assert [record["trained"] for record in records] == [0, 2, 0, 0, 0, 0]
+
+
+class Strays(Asks):
+    queries = (("3-3", 4), ("4-4", 3), ("5-5", 4))
+
+
+def test_a_stranger_in_a_round_is_named_when_it_is_asked_for(tmp_path):
+    cell = in_rounds(supervisor := Together(), limit=3, workers=3, strategy=Strays)
+    with pytest.raises(LookupError, match="at 3 epochs was asked for; chain trains"):
+        run_seed(cell, 0, folder=tmp_path)
+    assert supervisor.kinds == [2]
+    assert len(read(tmp_path / "journal-000000.jsonl")) == 2  # the first was answered
+
+
+@pytest.mark.parametrize("rules", [{}, {"duplicates": "cached"}])
+@pytest.mark.parametrize(
+    "strategy", [RandomSearch, partial(RegularizedEvolution, population_size=3, sample_size=2)]
+)
+def test_rounds_that_are_cut_off_end_as_uninterrupted_ones(tmp_path, strategy, rules):
+    """Killed while any training of a round goes on, and while its answers are written down."""
+    whole, _ = run_seed(
+        in_rounds(Together(), 7, 3, strategy, **rules), 0, folder=tmp_path / "whole"
+    )
+    for lives in range(7):
+        folder = tmp_path / f"{lives}"
+        with pytest.raises(KeyboardInterrupt):
+            run_seed(in_rounds(Together(lives=lives), 7, 3, strategy, **rules), 0, folder=folder)
+        cell = in_rounds(supervisor := Together(), 7, 3, strategy, **rules)
+        pieces, _ = run_seed(cell, 0, folder=folder)
+        same(whole, pieces)
+        assert supervisor.kinds == [[3, 3, "train"], [3, "train"], ["train"]][lives // 3]
+    lines = (tmp_path / "whole/journal-000000.jsonl").read_bytes().splitlines(keepends=True)
+    rest = [[3, 3, 1], [2, 3, 1], [1, 3, 1], [3, 1], [2, 1], [1, 1], [1], []]
+    for count, kinds in enumerate(rest, 1):  # the answers of a round come at once; cut among them
+        folder = tmp_path / f"lines-{count}"
+        folder.mkdir()
+        (folder / "journal-000000.jsonl").write_bytes(b"".join(lines[:count]))
+        cell = in_rounds(supervisor := Together(), 7, 3, strategy, **rules)
+        pieces, _ = run_seed(cell, 0, folder=folder)
+        same(whole, pieces)
+        assert supervisor.kinds == ["train" if kind == 1 else kind for kind in kinds]
+
+
+def test_gpu_seconds_go_to_the_ledger_on_a_gpu(tmp_path):
+    cell = in_rounds(Together(), limit=6)
+    assert not cell.objective.holds_gpu  # this one is on a CPU
+    assert "gpu_seconds" not in run_seed(cell, 0, folder=tmp_path / "cpu")[1]
+    cell.objective.holds_gpu = True
+    columns, measured = run_seed(cell, 0, folder=tmp_path / "gpu")
+    assert measured["gpu_seconds"].tolist() == [2.5 * n for n in range(1, 7)]
+    assert "gpu_seconds" not in columns
+    cell = in_rounds(Together())
+    cell.objective.holds_gpu = True
+    by_gpu = replace(cell, budget=Budget("gpu_seconds", 12))
+    columns, measured = run_seed(by_gpu, 0, folder=tmp_path / "budget")
+    assert measured["gpu_seconds"].tolist() == [2.5, 5.0, 7.5, 10.0]  # the fifth is dropped
+
+
+def test_gpu_seconds_of_a_training_that_was_ended_are_measured_here(tmp_path):
+    one = objective(replace(PROTOCOL, fidelities=(4,)))
+    one.holds_gpu = True
+    late, odd = {"status": "timeout", "message": "late"}, WELL | {"gpu_seconds": "many"}
+    one._supervisor = Answers(late, odd, WELL | {"gpu_seconds": -1.0}, WELL)
+    seconds = [one.evaluate(Query((0,) * 5, 4), 7, 0).gpu_seconds for _ in range(4)]
+    assert seconds[0] > 0
+    assert seconds[1:3] == [0, 0]
+    assert seconds[3] > 0
+    one._supervisor = Answers(WELL | {"parameters": None, "gpu_seconds": 3.0})
+    answer = one.evaluate(Query((0,) * 5, 4), 7, 0)
+    assert (answer.status, answer.gpu_seconds) == ("bad_result", 3.0)
+
+
+def test_a_joint_training_that_failed_is_paid_for_by_all(tmp_path):
+    def late(answer):
+        time.sleep(0.2)
+        return {"status": "timeout", "message": "late"}
+
+    cell = in_rounds(Together(late), limit=4)
+    cell.objective.holds_gpu = True
+    _, measured = run_seed(cell, 0, folder=tmp_path)
+    shares = np.diff(measured["gpu_seconds"], prepend=0) - 2.5
+    assert shares.min() >= 0.05
+    assert shares == pytest.approx(shares[0], rel=1e-9)
+
+
+def test_checkpoints_go_when_the_run_has_its_answers(tmp_path):
+    folder = tmp_path / "journal-000000"
+    folder.mkdir()
+    for name in "a.pt", "a.pt.before", "b.pt.before", "training.log", "notes":
+        (folder / name).write_text("x")
+    cell = in_rounds(Together(lives=2), limit=4)
+    with pytest.raises(KeyboardInterrupt):
+        run_seed(cell, 0, folder=tmp_path)
+    assert len(list(folder.iterdir())) == 5
+    run_seed(in_rounds(Together(), limit=4), 0, folder=tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"training.log", "notes"}
+
+
+def test_a_process_is_made_ready_and_let_go(tmp_path):
+    one = objective()
+    one.close()  # none yet
+    one.prepare()
+    process = one._supervisor._process
+    one.prepare()
+    assert one._supervisor._process is process
+    one.close()
+    assert one._supervisor._process is None
+    with pytest.raises(ChildProcessError, match="no training can start: FileNotFoundError: folder"):
+        objective(load=small.broken).prepare()
 
 
 def test_trainings_that_diverge_or_are_late_fail(tmp_path):
@@ -325,7 +587,7 @@ COMMAND = [
     *("objective=train", "space=chain", "dataset=mnist1d", "strategy=regularized_evolution"),
     *("strategy.population_size=3", "strategy.sample_size=2", "budget.limit=8", "seeds=2"),
     *("recipe.epochs=2", "protocol.fidelities=[2]", "protocol.schedule='2'"),
-    *("protocol.report_schedule='2'", "recipe.network={width: 4, stride: 4}"),
+    *("protocol.report_schedule='2'", "recipe.network={width: 4, strided: 3}"),
     *("dataset.load.train=300", "dataset.load.valid=100", "dataset.load.test=100"),
 ]
 
@@ -409,8 +671,11 @@ def test_killed_runs_end_as_uninterrupted_ones(tmp_path, jobs, kills):
     ("words", "sentence"),
     [
         (["space=chain", "dataset=photo"], "needs dataset.load, which dataset=photo does not have"),
-        (["space=nb_asr", "dataset=mnist1d"], "needs a recipe=; space=nb_asr has none: "),
-        (["space=chain", "dataset=mnist1d", "recipe.epochs=3"], "protocol.schedule is '20'; rec"),
+        (["space=nb_asr", "dataset=mnist1d"], "space=nb_asr has no networks to train; "),
+        (
+            ["space=chain", "dataset=mnist1d", "recipe.epochs=3"],
+            "; recipe chain trains for 3 epochs; ",
+        ),
         (
             ["space=chain", "dataset=mnist1d", "budget=simulated_seconds", "budget.limit=9"],
             "budget is on simulated_seconds; train chain knows no seconds",
@@ -426,6 +691,29 @@ def test_commands_that_cannot_be_are_refused(words, sentence):
     assert sentence in problem
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_data_that_are_not_there_are_named_once(tmp_path, monkeypatch, capsys, jobs):
+    """Not once a seed and strategy; nothing is begun."""
+    monkeypatch.setenv("NAS_ARENA_DATA", str(tmp_path / "data"))
+    words = ["-m", "objective=train", "space=chain", "dataset=cifar10", "seeds=3", f"jobs={jobs}"]
+    words += ["strategy=random_search,local_search", f"results={tmp_path / 'results'}"]
+    assert run_command([*words, "budget.limit=2"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("nas-arena: no training can start: FileNotFoundError: CIFAR10 is in ")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_device_that_is_not_there_is_named_once(tmp_path, capsys):
+    words = ["-m", "objective=train", "space=chain", "dataset=mnist1d", "objective.device=cuda:99"]
+    words += ["strategy=random_search,local_search", "seeds=3", f"results={tmp_path / 'results'}"]
+    assert run_command(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("nas-arena: objective=train: device is 'cuda:99'; allowed here: auto, ")
+    assert not (tmp_path / "results").exists()
+
+
 def test_the_recipe_is_part_of_the_cell():
     words = ["objective=train", "space=chain", "dataset=mnist1d"]
     keys = {
@@ -433,8 +721,8 @@ def test_the_recipe_is_part_of_the_cell():
         for more in (
             [],
             ["recipe.learning_rate=0.2"],
-            ["dataset.load.noise=0.1"],
-            ["recipe.network.width=8"],
+            ["dataset.load.noise=0.3"],
+            ["recipe.network.width=5"],
         )
     }
     assert len(keys) == 4

@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -414,22 +412,6 @@ def test_taking_and_putting_have_the_gradients_of_indexing(layout):
     assert stacked._is_channels_last(function(x)) is (layout == torch.channels_last)
 
 
-class Replayed:
-    """Instead of a CUDA graph: computes anew, into the tensors of the capture."""
-
-    def __init__(self, captured):
-        self.captured, self.replays = captured, 0
-
-    def replay(self):
-        captured = self.captured
-        self.replays += 1
-        before = [parameter.grad for parameter, _ in captured.kept]
-        captured.losses.copy_(captured.backward(captured.inputs, captured.labels))
-        for (parameter, gradient), was in zip(captured.kept, before, strict=True):
-            gradient.copy_(parameter.grad)
-            parameter.grad = was
-
-
 @pytest.mark.parametrize("batch_size", [20, 25])
 def test_what_surrounds_a_graph(monkeypatch, batch_size):
     """Warm-up leaves no trace, and a smaller last batch is computed as usual."""
@@ -438,20 +420,11 @@ def test_what_surrounds_a_graph(monkeypatch, batch_size):
         Run(assemble(SPACE, MIX[:3], DOUBLE, rules, [0] * 3).double(), DOUBLE, rules, [0] * 3)
         for _ in range(2)
     ]
-    captured = Captured(runs[1].network, runs[1].backward)
-    graph = Replayed(captured)
-    for name, fake in {
-        "Stream": lambda: Mock(),
-        "current_stream": lambda: Mock(),
-        "stream": nullcontext,
-        "graph": nullcontext,
-        "CUDAGraph": lambda: graph,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    runs[1].gradients = captured
+    runs[1].gradients = captured = Captured(runs[1].network, runs[1].backward)
+    small.fake_graphs(monkeypatch, lambda: captured)
     for run in runs:
         run.train(2)
-    assert graph.replays == {20: 4, 25: 2}[batch_size]
+    assert captured.graph.replays == {20: 4, 25: 2}[batch_size]
     for model in range(3):
         left, right = (run.network.extract(model) for run in runs)
         assert all(torch.equal(left[name], right[name]) for name in left)

@@ -96,6 +96,23 @@ def test_the_kind_is_exact_and_the_next_is_answered(supervisor, case, tmp_path):
     assert second["pid"] != first
 
 
+def test_joined_answers_may_be_longer(supervisor):
+    """By the number of answers; the one of `sick` is eight times as long as one may be."""
+    assert supervisor.ask({"do": "long"}, SECONDS, answers=9)["status"] == "ok"
+    assert supervisor.ask({"do": "long"}, SECONDS, answers=7)["status"] == "bad_result"
+
+
+def test_it_is_started_once_and_again_after_its_end(supervisor):
+    supervisor.start()
+    first = supervisor._process.pid
+    supervisor.start()
+    assert supervisor.ask({"do": "well"}, SECONDS)["pid"] == first
+    os.killpg(first, signal.SIGKILL)
+    assert_gone([first])
+    supervisor.start()
+    assert supervisor.ask({"do": "well"}, SECONDS)["pid"] != first
+
+
 @pytest.mark.parametrize("do", ["sleep", "ignore", "half"])
 def test_a_deadline_ends_it(supervisor, do, tmp_path):
     path = tmp_path / "pids"

@@ -1,16 +1,23 @@
 """`nas-arena data`."""
 
+import argparse
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bench.commands.console import bar_of, complain
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(complain([f"{message}; see {self.prog} --help"]))
+
+
 def data(words: list[str]) -> int:
     """`nas-arena data`: list, import and verify tables."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nas-arena data",
         description="Benchmark tables. Imported ones lie in $NAS_ARENA_DATA, else $TORCH_HOME, "
         "else ~/.nas-arena.",

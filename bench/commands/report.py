@@ -39,7 +39,7 @@ def report(words: list[str]) -> int:
     problems = []
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or key not in allowed:
+        if not equals or not value or key not in allowed:
             problems.append(f"{word!r} is unknown; allowed: {', '.join(f'{k}=' for k in allowed)}")
         elif (values := allowed[key]) and value not in values:
             problems.append(f"{key} is {value!r}; allowed: {', '.join(values)}")

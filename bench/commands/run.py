@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def _run_under_hydra(words: list[str]) -> int:
 
 def _run_plan(plan: Any) -> int:
     from bench.report import ReportError, write_report
-    from bench.run import execute
+    from bench.run import execute, unready
     from bench.store import StoreError, write_grid
 
     settings, cells = plan.settings, plan.cells
@@ -91,9 +91,11 @@ def _run_plan(plan: Any) -> int:
     gc.enable()
     failures: list[str] = []
     try:
+        if problems := unready(cells, seeds, results, jobs=settings.jobs):
+            return complain(problems)
         folders = [cell.folder(results) for cell in cells]
         write_grid(results, settings.name, seeds, folders)
-        with _progress(len(cells), len(seeds)) as tick:
+        with _progress(cells, len(seeds)) as tick:
             failures = execute(cells, seeds, results, jobs=settings.jobs, progress=tick)
         summary = write_report(
             results,
@@ -115,23 +117,29 @@ def _run_plan(plan: Any) -> int:
 
 
 @contextmanager
-def _progress(cells: int, seeds: int) -> Iterator[Callable[[Any, int], None]]:
-    """One bar of cells, one of runs; nothing where nobody looks."""
+def _progress(cells: Sequence[Any], seeds: int) -> Iterator[Callable[[Any, int], None]]:
+    """One bar of cells, one of their steps, which are runs or what dear runs count.
+
+    Nothing where nobody looks.
+    """
     if not sys.stderr.isatty():
         yield lambda cell, done: None
         return
     from tqdm import tqdm
 
+    units = {cell.budget.clock.rstrip("s") if cell.steps > 1 else "run" for cell in cells}
+    unit = units.pop() if len(units) == 1 else "step"
+    total = sum(cell.steps for cell in cells) * seeds
     finished: Counter[int] = Counter()
     with (
-        tqdm(total=cells, unit="cell", desc="cells") as of_cells,
-        tqdm(total=cells * seeds, unit="run", desc="runs", leave=False) as of_runs,
+        tqdm(total=len(cells), unit="cell", desc="cells") as of_cells,
+        tqdm(total=total, unit=unit, desc=f"{unit}s", leave=False) as of_steps,
     ):
 
         def tick(cell: Any, done: int) -> None:
             finished[id(cell)] += done
-            of_runs.update(done)
-            if done and finished[id(cell)] == seeds:
+            of_steps.update(done)
+            if done and finished[id(cell)] == seeds * cell.steps:
                 of_cells.update()
                 of_cells.set_postfix_str(cell.names["strategy"])
 

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.commands.console import bar_of, complain
+from bench.words import nearest
 
 SPACE_USAGE = """\
 What a search space looks like, from its definition and from a table that is here.
@@ -29,7 +30,8 @@ def space(words: list[str]) -> int:
     given, problems = {}, []
     if not words or words[0] not in spaces:
         named = repr(words[0]) if words else "not named"
-        problems.append(f"space is {named}; allowed: {', '.join(spaces)}")
+        near = nearest(words[0], spaces) if words else ""
+        problems.append(f"space is {named}; allowed: {', '.join(spaces)}{near}")
     for word in words[1:]:
         key, _, value = word.partition("=")
         if not value or key not in allowed:

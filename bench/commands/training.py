@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.commands.console import complain
+from bench.words import many
 
 BUILD_USAGE = """\
 Train a whole space, or some of it, under several seeds, into a table.
@@ -95,6 +96,7 @@ def _build(words: list[str]) -> int:
     seeds = _whole(given, "seeds", 1, 1000, problems)
     jobs = _whole(given, "jobs", 1, 1024, problems)
     deadline = _whole(given, "deadline", 1, 10**7, problems)
+    _device(given, problems)
     shard = _whole(given, "shard", 1, 10**4, problems)
     _name(given, "name", problems)
     problems += [
@@ -119,7 +121,8 @@ def _build(words: list[str]) -> int:
     }
     name = given["name"] or f"{made.names['space']}-{made.names['dataset']}"
     path = built.put(built.to_table(plan, found, texts), plan.space, name)
-    print(f"{path}: {len(archs):,} architectures of {plan.space.name}, {seeds} training seeds")
+    counts = f"{many(len(archs), 'architecture')} of {plan.space.name}"
+    print(f"{path}: {counts}, {many(seeds, 'training seed')}")
     print(f"Look at it: nas-arena space {made.names['space']} table={name}")
     if len(archs) < plan.space.networks:
         print("It is a sample: a search needs every architecture, or objective=surrogate")
@@ -128,7 +131,7 @@ def _build(words: list[str]) -> int:
         + f" (remove {one.path.name} and build again to repeat it)"
         for one in found.failures
     ]
-    return complain([f"{len(lines)} trainings failed", *lines], status=1) if lines else 0
+    return complain([f"{many(len(lines), 'training')} failed", *lines], status=1) if lines else 0
 
 
 def parity(words: list[str]) -> int:
@@ -162,6 +165,7 @@ def _parity(words: list[str]) -> int:
     seed = _whole(given, "seed", 0, 10**9, problems)
     jobs = _whole(given, "jobs", 1, 1024, problems)
     deadline = _whole(given, "deadline", 1, 10**7, problems)
+    _device(given, problems)
     made = _made(others, problems)
     table, rows_of = given["table"] or made.space.name, given["rows_of"] or made.dataset
     schedule = given["schedule"] or str(made.recipe.epochs)
@@ -212,6 +216,7 @@ def _retrain(words: list[str]) -> int:
     others = [word for word in others if word not in runs]
     seeds = _whole(given, "seeds", 1, 1000, problems)
     deadline = _whole(given, "deadline", 1, 10**7, problems)
+    _device(given, problems)
     seed = _whole(given, "seed", 0, 10**12, problems) if given["seed"] else None
     from bench.training import final
     from bench.training.trainer import Trainer
@@ -265,6 +270,27 @@ def _whole(given: dict[str, str], key: str, least: int, most: int, problems: lis
         return int(text)
     problems.append(f"{key} is {text!r}; allowed: whole numbers from {least} to {most:,}")
     return least
+
+
+def _device(given: dict[str, str], problems: list[str]) -> None:
+    """Look whether the device is there, before anything is prepared for it.
+
+    Raises:
+        ConfigError: there is no PyTorch to ask.
+    """
+    from bench.compose import ConfigError
+
+    try:
+        from bench.training.trainer import choose_device
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        lacking = "training needs PyTorch: pip install 'nas-arena[train]'"
+        raise ConfigError([*problems, lacking]) from None
+    try:
+        choose_device(given["device"])
+    except ValueError as error:
+        problems.append(str(error))
 
 
 def _name(given: dict[str, str], key: str, problems: list[str]) -> None:

@@ -49,10 +49,11 @@ def write_report(
         expected: the seeds each cell should have; what is not sealed is listed, and there no
             rank is given. With `folders`, only these seeds are read. None: what the manifests
             of grids promise if all cells are reported, else nothing.
-        clock: of the anytime figures; None: the budget's.
+        clock: of the anytime figures; None: the budget's, which also stands in where no run of a
+            comparison held a GPU and `clock` counts its seconds.
 
     Raises:
-        ReportError: nothing is sealed, or `clock` or `center` is none of ours.
+        ReportError: nothing is sealed, `clock` or `center` is none of ours, or no run held a GPU.
         StoreError: what is stored is damaged.
     """
     if clock is not None and clock not in CLOCKS:
@@ -78,6 +79,8 @@ def write_report(
     boards = [board(comparison) for comparison in compare(cells, lacking, described)]
     if not boards:
         raise ReportError(f"nothing is sealed in {results / 'runs'}; `nas-arena run` fills it")
+    if clock == "gpu_seconds" and not any(_axis(one, clock) for one in boards):
+        raise ReportError("clock is 'gpu_seconds'; none of these runs held a GPU")
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
 
@@ -91,8 +94,9 @@ def write_report(
 
         for one in boards:
             if one.rows:
+                axis = _axis(one, clock)
                 drawings = {
-                    _anytime_name(one, clock, center): anytime(one, clock, center),
+                    _anytime_name(one, axis, center): anytime(one, axis, center),
                     f"final-{one.comparison.slug}": final(one),
                 }
                 for name, figure in drawings.items():
@@ -104,7 +108,8 @@ def write_report(
     for one in boards:
         markdown.append(to_markdown(one))
         if figures and one.rows:
-            markdown.append(f"![Anytime curves]({_anytime_name(one, clock, center)}.png)")
+            name = _anytime_name(one, _axis(one, clock), center)
+            markdown.append(f"![Anytime curves]({name}.png)")
             markdown.append(f"![Final values](final-{one.comparison.slug}.png)")
     if elsewhere:
         markdown.append("\n".join(["## Missing", "", *(f"- {line}" for line in elsewhere)]))
@@ -114,6 +119,13 @@ def write_report(
     write("leaderboard.tex", f"% needs \\usepackage{{booktabs}}\n{tables}\n".encode())
     text = "\n\n".join([*map(to_text, boards), *(["\n".join(elsewhere)] if elsewhere else [])])
     return Report(tuple(boards), text, missing, out, tuple(files))
+
+
+def _axis(one: Board, clock: str | None) -> str | None:
+    """That clock, if there is anything to be read on it; None for the budget's."""
+    if clock == "gpu_seconds" and not any(row.runs.clocks[clock].any() for row in one.rows):
+        return None
+    return clock
 
 
 def _anytime_name(one: Board, clock: str | None, center: str) -> str:

@@ -18,6 +18,7 @@ from bench.protocol import Protocol
 from bench.search import Budget
 from bench.store import (
     Columns,
+    Shard,
     StoreError,
     canonical_json,
     read_cell,
@@ -29,7 +30,7 @@ from bench.store import (
 REMEDY = "run it, or delete the grid that expects it"
 
 Seeds = NDArray[np.int64]
-MEASURED = ("wall_seconds",)  # clocks that stand beside the trials, not in them
+MEASURED = ("wall_seconds", "gpu_seconds")  # clocks that stand beside the trials, not in them
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def read_cell_runs(
         if seeds is None or any(shard.first <= seed <= shard.last for seed in seeds):
             columns = read_trials(shard, names)
             if measured := [clock for clock in wanted if clock in MEASURED]:
-                columns |= read_measured(shard, measured)
+                columns |= _measured(shard, measured, len(columns["error"]))
             parts.append(columns)
     if not parts:
         empty = np.zeros(0)
@@ -195,6 +196,14 @@ def read_cell_runs(
         values={name: joined[f"report_{name}"][best] for name in protocol.report},
     )
     return runs if seeds is None else take(runs, np.array(sorted(seeds), dtype=np.int64))
+
+
+def _measured(shard: Shard, clocks: Collection[str], trials: int) -> Columns:
+    """Measured clocks; GPU seconds are not noted where no GPU was held."""
+    found = read_measured(shard)
+    if "wall_seconds" in clocks and "wall_seconds" not in found:
+        raise StoreError(f"{shard.path} has no wall_seconds beside it; remove it and run again")
+    return {clock: found.get(clock, np.zeros(trials)) for clock in clocks}
 
 
 def take(runs: CellRuns, seeds: Seeds) -> CellRuns:

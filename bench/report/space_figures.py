@@ -31,6 +31,7 @@ from bench.report.leaderboard import clean
 from bench.report.tables import UNKNOWN
 from bench.report.units import Unit
 from bench.space import Edge
+from bench.words import many
 
 WIDTH = 7.2  # inches, as all our figures
 LETTER = 0.0078  # inches of an average letter, for each point of its size
@@ -48,7 +49,7 @@ class Words:
     """The error in words, with its unit."""
     unit: Unit
     source: str
-    """First sentence of every caption."""
+    """What every caption begins with: the source, and that it is a test metric where it is."""
 
 
 def _colour(place: int) -> Any:
@@ -111,7 +112,7 @@ def errors(values: Floats, words: Words) -> Figure:
         _caption(
             figure,
             words,
-            f"{len(shown):,} architectures, each the mean over its training seeds.",
+            f"{many(len(shown), 'architecture')}, each the mean over its training seeds.",
             f"Dashed: the lowest, {shown[0]:.4g}.",
         )
     return figure
@@ -265,7 +266,7 @@ def effects(found: Effects, labels: Sequence[tuple[str, Sequence[str]]], words: 
             words,
             "Blue is better. Right: share of the variance of the error that each gene explains",
             f"alone ({kind}); all together, without interactions: {together}.",
-            f"Left out are {left_out} genes that explain less." if left_out else "",
+            f"Left out: {many(left_out, 'gene')}, explaining less than these." if left_out else "",
         )
     return figure
 
@@ -420,13 +421,13 @@ def optima(found: Descents, exact: bool, words: Words) -> Figure:
 
 def fronts(columns: Mapping[str, Floats], values: Floats, words: Words) -> Figure:
     """The error against what each architecture costs, with the Pareto front."""
-    many = min(len(columns), PANELS)
-    across = min(many, 3 if many > 4 else 2)
-    down = -(-many // across)
+    shown_costs = min(len(columns), PANELS)
+    across = min(shown_costs, 3 if shown_costs > 4 else 2)
+    down = -(-shown_costs // across)
     with look():
         figure, panels = _panels(down, across, 2.4 + 2.0 * down if down > 1 else 4.2, sharey=True)
         shown = words.unit.scale * values
-        chosen = sorted(columns, key=_customary)[:many]
+        chosen = sorted(columns, key=_customary)[:shown_costs]
         found = {name: pareto_front(columns[name], values) for name in chosen}
         top = float(np.nanquantile(shown, 0.95))
         low = float(np.nanmin(shown))
@@ -455,7 +456,7 @@ def fronts(columns: Mapping[str, Floats], values: Floats, words: Words) -> Figur
                 axes.set_ylim(low - 0.06 * (top - low), top + 0.02 * (top - low))
             if place % across == 0:
                 axes.set_ylabel(words.quantity)
-        for axes in panels[many:]:
+        for axes in panels[shown_costs:]:
             axes.set_visible(False)
         panels[0].set_title(words.title)
         above = int((shown > top).sum())
@@ -464,11 +465,13 @@ def fronts(columns: Mapping[str, Floats], values: Floats, words: Words) -> Figur
             figure,
             words,
             "Orange: the Pareto front, architectures than which none is both cheaper and better.",
-            f"{above:,} architectures have higher errors than are drawn"
+            f"{many(above, 'architecture has', 'architectures have')} higher errors than are drawn"
             f"{f', {hidden} of a front among them' * bool(hidden)}."
             if above
             else "",
-            f"Drawn are {many} of {len(columns)} costs." if many < len(columns) else "",
+            f"Drawn are {shown_costs} of {len(columns)} costs."
+            if shown_costs < len(columns)
+            else "",
         )
     return figure
 

@@ -14,6 +14,7 @@ from bench.report.leaderboard import clean, metric_label
 from bench.report.space_numbers import Numbers
 from bench.report.tables import UNKNOWN
 from bench.space import Architecture, Space
+from bench.words import many
 
 if TYPE_CHECKING:  # seaborn takes seconds to import
     from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # seaborn takes seconds to import
 
 BEST = 3  # cells that are drawn
 LISTED_OPTIMA = 10
+TEST = "this is a test metric: a view of it may not guide a search"
 KNOWN = 0.9  # share of the members that a table must know before a landscape is described
 
 
@@ -107,7 +109,8 @@ def of_numbers(space: Space, numbers: Numbers, progress: Progress) -> Iterator[S
         f"{metric_label(numbers.metric)}{numbers.unit.axis}",
         numbers.unit,
         f"Table {numbers.table} ({numbers.digest[:12]}), {numbers.dataset}, schedule "
-        f"{numbers.schedule}, epoch {numbers.epoch}.",
+        f"{numbers.schedule}, epoch {numbers.epoch}."
+        + (f" {TEST[0].upper()}{TEST[1:]}." if "test" in numbers.metric else ""),
     )
     errors, order = numbers.errors, numbers.keys
 
@@ -161,7 +164,7 @@ def _provenance(numbers: Numbers) -> list[str]:
         f"at epoch {numbers.epoch}, the last with numbers; means over training seeds",
     ]
     if "test" in numbers.metric:
-        facts.append("this is a test metric: a view of it may not guide a search")
+        facts.append(TEST)
     return facts + [f"{key}: {value}" for key, value in numbers.provenance.items() if value]
 
 
@@ -179,7 +182,7 @@ def _error_section(numbers: Numbers, words: "Words") -> Section:
     return Section(
         "Errors",
         [
-            f"{_many(found.count, 'architecture', 'architectures')} with a number: "
+            f"{many(found.count, 'architecture', 'architectures')} with a number: "
             f"mean {_plain(numbers, found.mean)}, standard deviation "
             f"{_plain(numbers, found.deviation)}{numbers.unit.sign}",
             seeds,
@@ -304,10 +307,10 @@ def _landscape_sections(
             + " (Weinberger, 1990)",
             f"fitness-distance correlation {distance.correlation:.3f} (Jones & Forrest, 1995); "
             "distance: genes that differ from the nearest of "
-            f"{_many(len(optima), 'member', 'members')} with the lowest error",
+            f"{many(len(optima), 'member', 'members')} with the lowest error",
             f"steepest descent from {whose} members: "
-            f"{met}{_many(len(descents.optima), 'local optimum', 'local optima')}, "
-            f"{_many(distinct, 'different network', 'different networks')}; "
+            f"{met}{many(len(descents.optima), 'local optimum', 'local optima')}, "
+            f"{many(distinct, 'different network', 'different networks')}; "
             f"{100 * descents.share_within(lowest):.2f} % of the starts reach the lowest error, "
             f"{descents.steps.mean():.2f} steps on average",
             "neighbours are those of the space; an optimum has no better one, equal ones may be",
@@ -320,10 +323,6 @@ def _landscape_sections(
             "optima": lambda: draw.optima(descents, of.complete, words),
         },
     )
-
-
-def _many(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
 
 
 def _front_section(space: Space, numbers: Numbers, words: "Words") -> Section:
@@ -396,7 +395,7 @@ def _signal_section(numbers: Numbers, words: "Words", progress: Progress) -> Sec
     sentences = [
         f"rank correlations with the final {metric_label(numbers.metric)}, with 95 % bootstrap "
         "intervals over architectures; negative: more of it goes with less error",
-        f"the best tenth: {_many(int(tenth.sum()), 'architecture', 'architectures')} by their "
+        f"the best tenth: {many(int(tenth.sum()), 'architecture', 'architectures')} by their "
         "final error",
     ]
     sentences += [f"of a single value, or of too few: {', '.join(constant)}"] if constant else []

@@ -1,61 +1,45 @@
 """The state of one network, out of a population and into one, as training alone keeps it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from bench.training.loop import Outcome
-from bench.training.stacked import Stacked
-
-if TYPE_CHECKING:
-    from bench.training.population import Run
+from bench.training.stacked import Population, Stacked
 
 
-def state_of(run: "Run", model: int) -> dict[str, Any]:
-    """What `loop` would save of this network, but for the identity; copies."""
-    names = run.network.parameters_of[model]
+def state_of(network: Population, optimizer: torch.optim.Optimizer, model: int) -> dict[str, Any]:
+    """The states of a network and of its optimizer, as of one trained alone; copies."""
+    names = network.parameters_of[model]
     moments: dict[int, dict[str, torch.Tensor]] = {}
-    for layer, name, stacked in _parameters(run):
-        kept = run.optimizer.state.get(stacked, {})
+    for layer, name, stacked in _parameters(network):
+        kept = optimizer.state.get(stacked, {})
         for row, (owner, prefix) in enumerate(layer.rows):
             if owner == model and kept:
                 moments[names.index(f"{prefix}.{name}")] = {
                     key: (value[row] if value.shape == stacked.shape else value).clone()
                     for key, value in kept.items()
                 }
-    groups = run.optimizer.state_dict()["param_groups"]
+    group = optimizer.state_dict()["param_groups"][0]
     return {
-        "network": run.network.extract(model),
+        "network": network.extract(model),
         "optimizer": {
             "state": moments,
-            "param_groups": [groups[0] | {"params": list(range(len(names)))}],
+            "param_groups": [group | {"params": list(range(len(names)))}],
         },
-        "outcome": asdict(run.outcomes[model]),
     }
 
 
-def restore(run: "Run", states: Sequence[dict[str, Any]]) -> None:
-    """Let a population that has not begun go on from states that have come equally far.
-
-    Raises:
-        ValueError: they have not, or there is not one for each network.
-    """
-    reached = {state["outcome"]["epochs"] for state in states}
-    if len(states) != run.network.count or len(reached) != 1:
-        raise ValueError(
-            f"{len(states)} states after {sorted(reached)} epochs for {run.network.count} "
-            "networks; allowed: one for each, all equally far"
-        )
-    run.network.load([state["network"] for state in states])
-    run.outcomes = [Outcome(**state["outcome"]) for state in states]
-    run.epochs = reached.pop()
-    for layer, name, stacked in _parameters(run):
+def restore(
+    network: Population, optimizer: torch.optim.Optimizer, states: Sequence[dict[str, Any]]
+) -> None:
+    """Put such states into a population and its optimizer, one for each network."""
+    network.load([state["network"] for state in states])
+    for layer, name, stacked in _parameters(network):
         rows = [
             states[owner]["optimizer"]["state"].get(
-                run.network.parameters_of[owner].index(f"{prefix}.{name}"), {}
+                network.parameters_of[owner].index(f"{prefix}.{name}"), {}
             )
             for owner, prefix in layer.rows
         ]
@@ -66,11 +50,11 @@ def restore(run: "Run", states: Sequence[dict[str, Any]]) -> None:
                 value = torch.stack([row.get(key, missing) for row in rows])
             else:
                 value = one  # such as a count of steps, which all share
-            run.optimizer.state[stacked][key] = value.clone()
+            optimizer.state[stacked][key] = value.clone()
 
 
-def _parameters(run: "Run") -> Iterator[tuple[Stacked, str, nn.Parameter]]:
+def _parameters(network: Population) -> Iterator[tuple[Stacked, str, nn.Parameter]]:
     """The stacked parameters, with their layer and their name there."""
-    for layer in run.network.layers():
+    for layer in network.layers():
         for name, stacked in layer.named_parameters(recurse=False):
             yield layer, name, stacked

@@ -19,6 +19,7 @@ from bench.training.checkpoint import load, remove
 from bench.training.supervise import Supervisor
 from bench.training.trainer import Trainer
 from bench.training.worker import Joined, Worker
+from bench.words import many
 
 
 class FinalError(Exception):
@@ -221,14 +222,14 @@ def sentences(of: Final) -> list[str]:
     accuracy = 100 * (1 - float(errors.mean()))
     spread = f" ± {100 * float(errors.std()):.2f}" if len(of.runs) > 1 else ""
     each = ", ".join(f"{100 * (1 - one.test_error):.2f}" for one in of.runs)
-    examples = of.about["examples"]
+    examples, recipe = of.about["examples"], of.trainer.recipe
     seconds = sum(one.seconds for one in of.runs) / len(of.runs)
     lines = [
         f"test accuracy {accuracy:.2f}{spread} %, mean and standard deviation over "
         f"{len(of.runs)} training seeds ({each}); macro F1 {f1:.4f}"
         if len(of.runs) > 1
         else f"test accuracy {accuracy:.2f} % with one training seed; macro F1 {f1:.4f}",
-        f"trained for {of.trainer.recipe.epochs} epochs of recipe {of.trainer.recipe.name} on "
+        f"trained for {many(recipe.epochs, 'epoch')} of recipe {recipe.name} on "
         f"{examples['train']:,} examples, those for validation included, in {seconds:.1f} s; "
         f"tested on {examples['test']:,}",
         f"{int(of.costs['parameters']):,} parameters",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bench.store import canonical_json
+from bench.training.captured import Captured, Gradients
 from bench.training.checkpoint import load, save
 from bench.training.data import Data, augment, derive, order_of
 from bench.training.recipe import Recipe
@@ -137,6 +138,9 @@ class _Run:
         self.network, self.data, self.recipe = network, data, recipe
         self.seed, self.splits = seed, splits
         self.forward = torch.compile(network) if recipe.compile else network
+        self.gradients: Gradients = (
+            Captured(network, self.backward) if recipe.graph else self.backward
+        )
         self.optimizer = make_optimizer(network, recipe)
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.outcome = Outcome(errors={split: [] for split in splits})
@@ -200,6 +204,14 @@ class _Run:
                 self.outcome.micro_batches *= 2
 
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        total = self.gradients(inputs, labels)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        return total
+
+    def backward(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Fresh gradients of the mean loss; returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=labels.device)
         parts = self.outcome.micro_batches
@@ -208,15 +220,13 @@ class _Run:
                 loss = self.loss(self.forward(some), wanted) * (len(wanted) / len(labels))
             loss.backward()
             total += loss.detach()
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        self.optimizer.step()
         return total
 
     def precision(self) -> Any:
         if self.recipe.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.data.train[0].device.type, torch.bfloat16)
+        kind = self.data.train[0].device.type
+        return torch.autocast(kind, torch.bfloat16, cache_enabled=False)  # graphs allow no cache
 
     @torch.no_grad()
     def predict(self, split: str) -> torch.Tensor:

@@ -10,6 +10,7 @@ fusion: Wang et al., MLSys 2021).
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
@@ -170,14 +171,21 @@ def train_population(
     def attempt(part: Sequence[int]) -> list[Outcome]:
         members = [architectures[model] for model in part]
         network = assemble(space, members, data, recipe, [seeds[model] for model in part])
-        run = Run(network, data, recipe, [streams_of[model] for model in part], splits)
+        run = Run(
+            network,
+            data,
+            recipe,
+            [streams_of[model] for model in part],
+            splits,
+            graph=recipe.graph,
+        )
         if there := [state for model in part if (state := states[model])]:
-            carried.restore(run, there)
+            run.restore(there)
 
         def keep(state: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
             for place in run.going:
                 if (path := paths[part[place]]) is not None:
-                    found = carried.state_of(run, place) | {"identity": identities[part[place]]}
+                    found = run.state(place) | {"identity": identities[part[place]]}
                     save(state(found), path)
 
         found = run.train(last, final, keep)
@@ -246,6 +254,27 @@ class Run:
         self.finish(final)
         self.hold(since)
         return self.outcomes
+
+    def state(self, model: int) -> dict[str, Any]:
+        """What `loop` would save of this network, but for the identity; copies."""
+        outcome = asdict(self.outcomes[model])
+        return carried.state_of(self.network, self.optimizer, model) | {"outcome": outcome}
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on from states that have come equally far, one for each network.
+
+        Raises:
+            ValueError: they have not, or there is not one for each.
+        """
+        reached = {state["outcome"]["epochs"] for state in states}
+        if len(states) != self.network.count or len(reached) != 1:
+            raise ValueError(
+                f"{len(states)} states after {sorted(reached)} epochs for {self.network.count} "
+                "networks; allowed: one for each, all equally far"
+            )
+        carried.restore(self.network, self.optimizer, states)
+        self.outcomes = [Outcome(**state["outcome"]) for state in states]
+        self.epochs = reached.pop()
 
     def hold(self, since: float) -> float:
         """Count the seconds since then on everybody's GPU, by their shares; returns the time."""

@@ -30,6 +30,9 @@ class Recipe:
     """Largest norm of a gradient; 0 does not clip."""
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    """Fuse operations (`torch.compile`); worth its minutes where a training takes hours."""
+    graph: bool = False
+    """Replay each step as a CUDA graph, which spares a GPU the wait for Python."""
     deterministic: bool = True
     """Refuse operations whose results differ between runs on the same machine."""
     accumulate: bool = False
@@ -58,6 +61,8 @@ class Recipe:
         for name in "weight_decay", "clip":
             if not 0 <= getattr(self, name) < float("inf"):
                 wrong.append(f"{name} is {getattr(self, name)}; allowed: 0 and above")
+        if self.graph and self.accumulate:
+            wrong.append("graph and accumulate are both true; allowed: one of them")
         if not 0 <= self.warm_up <= self.epochs:
             wrong.append(f"warm_up is {self.warm_up}; allowed: 0 to {self.epochs} epochs")
         if wrong:

@@ -44,8 +44,22 @@ class Supervisor:
         self._pipe: Connection | None = None
         self._at_exit: Any = None
 
-    def ask(self, request: Mapping[str, Any], deadline: float) -> Answer:
+    def start(self) -> None:
+        """Prepare a process, unless there is one.
+
+        Raises:
+            ChildProcessError: none could be prepared.
+        """
+        if self._process is not None and wait([self._process.sentinel], 0):
+            self.close()  # it ended between two requests, which is not the next one's doing
+        if self._process is None:
+            self._start()
+
+    def ask(self, request: Mapping[str, Any], deadline: float, answers: int = 1) -> Answer:
         """The answer; or `{"status": …}` with why there is none.
+
+        Args:
+            answers: how many are joined in one, which may be as much longer.
 
         `timeout`: not within `deadline` seconds; `signal` or `exit`: the process ended;
         `exception`, `oom_host`, `oom_cuda`, `cuda`: it raised, `message` says what;
@@ -54,12 +68,9 @@ class Supervisor:
         Raises:
             ChildProcessError: no process could be prepared; that is nobody's answer.
         """
-        if self._process is not None and wait([self._process.sentinel], 0):
-            self.close()  # it ended between two requests, which is not this one's doing
-        if self._process is None:
-            self._start()
+        self.start()
         try:
-            answer = self._exchange(request, deadline)
+            answer = self._exchange(request, deadline, LONGEST_ANSWER * answers)
         except TimeoutError:
             self.close()
             return {"status": "timeout", "message": f"no answer within {deadline:g} seconds"}
@@ -96,7 +107,7 @@ class Supervisor:
         # Before multiprocessing's own end of daemons, which would wait for them for ever.
         self._at_exit = Finalize(self, _end, (process,), exitpriority=100)
         try:
-            answer = _parse(_receive(self._pipe, START_SECONDS))
+            answer = _parse(_receive(self._pipe, START_SECONDS, LONGEST_ANSWER))
         except (EOFError, OSError) as error:
             answer = {"status": "exit", "message": f"it ended or hung ({type(error).__name__})"}
         except BaseException:
@@ -107,11 +118,11 @@ class Supervisor:
             where = f"; see {self.log}" if self.log else ""
             raise ChildProcessError(f"no training can start: {answer.get('message')}{where}")
 
-    def _exchange(self, request: Mapping[str, Any], deadline: float) -> Answer:
+    def _exchange(self, request: Mapping[str, Any], deadline: float, longest: int) -> Answer:
         assert self._pipe is not None
         log = None if self.log is None else str(self.log)
         self._pipe.send_bytes(json.dumps([log, request]).encode())
-        return _parse(_receive(self._pipe, deadline))
+        return _parse(_receive(self._pipe, deadline, longest))
 
     def _ended(self) -> Answer:
         gone = wait([self._process.sentinel], GRACE_SECONDS)
@@ -148,12 +159,12 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
         os.kill(leader, number)
 
 
-def _receive(pipe: Connection, seconds: float) -> bytes:
+def _receive(pipe: Connection, seconds: float, longest: int) -> bytes:
     """A line; raises TimeoutError, or EOFError where the other end is gone."""
     end = time.monotonic() + seconds
     data = bytearray()
     while not data.endswith(b"\n"):
-        if len(data) > LONGEST_ANSWER:
+        if len(data) > longest:
             return b"too long"
         if not wait([pipe], max(0.0, end - time.monotonic())):
             raise TimeoutError

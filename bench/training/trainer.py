@@ -44,13 +44,19 @@ class Trainer:
         """Make this process ready to train; returns the data set, on the device.
 
         Raises:
-            ValueError: the space or the recipe is not for data of this kind.
+            ValueError: the space or the recipe is not for data of this kind, or the recipe not
+                for this device.
         """
+        device = choose_device(self.device)
+        if self.recipe.graph and device.type != "cuda":
+            raise ValueError(f"recipe.graph is true, which needs a GPU; the device is {device}")
         torch.set_num_threads(self.threads)
         if self.recipe.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
             torch.use_deterministic_algorithms(True)
-        data = self.load().to(choose_device(self.device))
+            # Filling what is not yet written costs a twentieth of the time, and nobody reads it.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        data = self.load().to(device)
         augment(data.train[0][:1], self.recipe, torch.Generator())
         with torch.random.fork_rng(devices=[]):
             self.builder(self.space.sample(Random(0)), data)()
@@ -76,7 +82,7 @@ class Trainer:
             checkpoint=Path(checkpoint) if checkpoint else None,
             name=name,
         )
-        print(_line(name, outcome), flush=True)
+        print(line(name, outcome), flush=True)
         parameters = sum(some.numel() for some in network.parameters())
         return asdict(outcome) | {"parameters": parameters, "data": data.digest}
 
@@ -92,7 +98,8 @@ class Trainer:
         )
 
 
-def _line(name: str, outcome: Outcome) -> str:
+def line(name: str, outcome: Outcome) -> str:
+    """What the log says of a training."""
     errors = ", ".join(f"{split} {some[-1]:.4f}" for split, some in outcome.errors.items() if some)
     return f"{name}: {outcome.status}, {outcome.epochs} epochs, {outcome.seconds:.1f} s; {errors}"
 

@@ -15,7 +15,7 @@ from bench.training.data import Data, Loader, derive, order_of
 from bench.training.population import choose, train_population
 from bench.training.proxies import proxies
 from bench.training.supervise import Work
-from bench.training.trainer import Trainer
+from bench.training.trainer import Trainer, line
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Worker:
                 Path(one["checkpoint"]) if one["checkpoint"] else None for one in trainings
             ],
         )
+        for arch, outcome in zip(members, outcomes, strict=True):
+            print(line(space.to_string(arch), outcome), flush=True)
         more = {"data": data.digest, "together": len(members)}
         with torch.random.fork_rng(devices=[]):
             return [
