@@ -155,17 +155,14 @@ def train_population(
     last = recipe.epochs if epochs is None else epochs
     streams_of = list(seeds) if streams == "own" else [seeds[0]] * len(seeds)
     paths = list(checkpoints) or [None] * len(seeds)
-    device = data.train[0].device
     identities = [
         identity_of(recipe, seed, splits, space.to_string(arch), data)
         for arch, seed in zip(architectures, seeds, strict=True)
     ]
-    states: list[dict[str, Any] | None] = [
-        None if path is None else load(path, device) for path in paths
+    states = [
+        None if path is None else _saved(path, identity, last, data)
+        for path, identity in zip(paths, identities, strict=True)
     ]
-    for model, state in enumerate(states):
-        if state and (state["identity"] != identities[model] or state["outcome"]["epochs"] > last):
-            states[model] = None
     outcomes: dict[int, Outcome] = {}
 
     def attempt(part: Sequence[int]) -> list[Outcome]:
@@ -207,6 +204,14 @@ def train_population(
     for epochs_done in sorted(set(reached)):
         train([model for model, there in enumerate(reached) if there == epochs_done])
     return [outcomes[model] for model in range(len(seeds))]
+
+
+def _saved(path: Path, identity: str, last: int, data: Data) -> dict[str, Any] | None:
+    """The state that is kept there, if it is of this training and not beyond epoch `last`."""
+    state = load(path, data.train[0].device)
+    if state is None or state["identity"] != identity or state["outcome"]["epochs"] > last:
+        return None
+    return state
 
 
 class Run:

@@ -14,8 +14,8 @@ from bench.training.stacked import Convolutions, Linears, Norms, Population, apa
 from spaces.chain.network import LAYER, around
 from spaces.chain.space import KERNELS, kernels
 
-# On one core, twelve networks for signals took 0.6 to 0.8 of the processor time of one at a time
-# where their kernels agree in all but the last layer, 0.8 to 1.1 of it where they were drawn.
+# On one core, twelve networks for signals take 0.7 of the processor time of one at a time
+# (tests/benchmarks/together.py).
 DEVICES = ("cpu", "cuda")
 
 

@@ -13,7 +13,10 @@ import measure
 def main() -> None:
     options = measure.arguments(__doc__)
     failed = []
-    for name in "startup", "bo_ask", "bands", "search", "nats", "nb101":
+    for name in (
+        *("startup", "bo_ask", "bands", "search", "nats", "nb101"),
+        *("training", "together"),
+    ):
         script = Path(__file__).with_name(f"{name}.py")
         words = ["--peers", options.peers, *(["--quick"] if options.quick else [])]
         if options.json is not None:
