@@ -1,4 +1,4 @@
-"""The tables that we trained ourselves: whole, telling architectures apart, and to be made again."""
+"""Tables that we trained: whole, telling architectures apart, and to be made again."""
 
 import json
 import re

@@ -27,6 +27,7 @@ from bench.training.recipe import Recipe
 from bench.training.supervise import LONGEST_ANSWER, Answer, Supervisor
 from bench.training.trainer import Trainer, choose_device, network_builder, network_misfits
 from bench.training.worker import Worker
+from bench.words import many
 
 Question = tuple[Query, int, int]  # with the noise and the epochs already trained
 METRICS = ("valid_error", "valid_f1_error", "test_error", "test_f1_error")
@@ -76,12 +77,12 @@ class TrainingObjective(Objective):
             if getattr(protocol, name) != str(recipe.epochs):
                 wrong.append(
                     f"protocol.{name} is {getattr(protocol, name)!r}; recipe {recipe.name} "
-                    f"trains for {recipe.epochs} epochs"
+                    f"trains for {many(recipe.epochs, 'epoch')}"
                 )
         if protocol.fidelities[-1] != recipe.epochs:
             wrong.append(
                 f"protocol.fidelities ends at {protocol.fidelities[-1]}; recipe {recipe.name} "
-                f"trains for {recipe.epochs} epochs, after which metrics are reported"
+                f"trains for {many(recipe.epochs, 'epoch')}, after which metrics are reported"
             )
         if protocol.metric != "valid_error":
             wrong.append(f"protocol.metric is {protocol.metric!r}; training gives valid_error")

@@ -18,6 +18,7 @@ from bench.space import Architecture, Space
 from bench.training.data import Data, Loader, augment
 from bench.training.loop import Outcome, train
 from bench.training.recipe import Recipe
+from bench.words import many
 
 Build = Callable[..., nn.Module]
 
@@ -101,7 +102,8 @@ class Trainer:
 def line(name: str, outcome: Outcome) -> str:
     """What the log says of a training."""
     errors = ", ".join(f"{split} {some[-1]:.4f}" for split, some in outcome.errors.items() if some)
-    return f"{name}: {outcome.status}, {outcome.epochs} epochs, {outcome.seconds:.1f} s; {errors}"
+    epochs = many(outcome.epochs, "epoch")
+    return f"{name}: {outcome.status}, {epochs}, {outcome.seconds:.1f} s; {errors}"
 
 
 def choose_device(name: str) -> torch.device:
