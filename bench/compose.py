@@ -43,7 +43,8 @@ class Settings:
 
     seeds: int
     first_seed: int
-    jobs: int
+    jobs: int | None
+    """None: as many as suit the objectives (`bench.run.jobs_for`)."""
     results: str
     figures: bool
     name: str

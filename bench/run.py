@@ -233,6 +233,17 @@ def run_and_seal(
     return True
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jobs_for(cells: Sequence[Cell]) -> int:
+    """In how many processes to run where nobody says: one, and one a core to train on a CPU."""
+    on_cpu = any(cell.objective.journalled and not cell.objective.holds_gpu for cell in cells)
+    return cores() if on_cpu else 1
+
+
 def unready(cells: Sequence[Cell], seeds: range, results: Path, *, jobs: int = 1) -> list[str]:
     """Why cells with seeds to run cannot begin: a sentence for each objective that is not ready.
 

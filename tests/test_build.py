@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from trainings import WORDS, write_signals
 
-from bench import cli
+from bench import cli, run
 from bench.build import BuildError, InputError, choose, describe, key_of
 from bench.built import collect, notes, to_table
+from bench.commands import training
 from bench.store import StoreError
 from bench.table import TableError, read_table
 from spaces.chain.space import Chain
@@ -428,6 +429,19 @@ def no_data():
 
 
 # ---------------------------------------------------------------------- the command
+
+
+def test_as_many_processes_as_suit(monkeypatch):
+    monkeypatch.setattr(run, "cores", lambda: 7)
+    problems = []
+    found = [training._jobs({"jobs": jobs}, on, problems) for jobs, on in PROCESSES]
+    assert found == [7, 1, 3]
+    assert problems == []
+    training._jobs({"jobs": "0"}, "cpu", problems)
+    assert problems == ["jobs is '0'; allowed: whole numbers from 1 to 1,024"]
+
+
+PROCESSES = [("", "cpu"), ("", "cuda"), ("3", "cuda")]
 
 
 def test_the_command(call, data):

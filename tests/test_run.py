@@ -17,6 +17,7 @@ from bench.run import (
     ROUNDS_VERSION,
     RunError,
     execute,
+    jobs_for,
     run_seed,
     run_shard,
     unready,
@@ -291,6 +292,18 @@ class Dear(Additive):
     """Its runs are followed evaluation by evaluation."""
 
     journalled = True
+
+
+class OnGPU(Dear):
+    holds_gpu = True
+
+
+def test_as_many_processes_as_suit(monkeypatch):
+    monkeypatch.setattr(bench.run, "cores", lambda: 7)
+    table, dear, held = (
+        small_cell(objective=kind(small_cell().space)) for kind in (Additive, Dear, OnGPU)
+    )
+    assert [jobs_for(some) for some in ([table], [dear], [held], [table, dear])] == [1, 7, 1, 7]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

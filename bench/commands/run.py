@@ -81,22 +81,23 @@ def _run_under_hydra(words: list[str]) -> int:
 
 def _run_plan(plan: Any) -> int:
     from bench.report import ReportError, write_report
-    from bench.run import execute, unready
+    from bench.run import execute, jobs_for, unready
     from bench.store import StoreError, write_grid
 
     settings, cells = plan.settings, plan.cells
+    jobs = settings.jobs or jobs_for(cells)
     results = Path(settings.results).resolve()
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     gc.freeze()
     gc.enable()
     failures: list[str] = []
     try:
-        if problems := unready(cells, seeds, results, jobs=settings.jobs):
+        if problems := unready(cells, seeds, results, jobs=jobs):
             return complain(problems)
         folders = [cell.folder(results) for cell in cells]
         write_grid(results, settings.name, seeds, folders)
         with _progress(cells, len(seeds)) as tick:
-            failures = execute(cells, seeds, results, jobs=settings.jobs, progress=tick)
+            failures = execute(cells, seeds, results, jobs=jobs, progress=tick)
         summary = write_report(
             results,
             results / "report" / settings.name,

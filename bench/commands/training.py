@@ -17,7 +17,8 @@ Train a whole space, or some of it, under several seeds, into a table.
                   [recipe=NAME]           how; by default the recipe named like the space
                   [seeds=3]               trainings of an architecture, under seeds 0, 1, …
                   [architectures=all]     or random:N, random:N:SEED, or a file, one a line
-                  [jobs=1]                processes, each with one thread
+                  [jobs=N]                processes, each with one thread; by default one a core
+                                          on a CPU, and one on a GPU
                   [device=auto]           or cpu, cuda, cuda:1, …
                   [deadline=3600]         seconds after which one training has failed
                   [shard=12]              trainings sealed together, which a kill may cost
@@ -46,7 +47,7 @@ Train some rows of a table again, from all over its range of errors, and compare
                    [metric=valid_error]   or test_error; by default the first the table has
                    [rows_of=DATASET]      the data set's name in the table, if it is another
                    [seed=0]               of the draw of rows
-                   [jobs=1] [device=auto] [deadline=3600]
+                   [jobs=N] [device=auto] [deadline=3600]
                    [out=DIR]              by default results/parity/<table>-<dataset>
 
 Tells the rank correlation, the bias, and how many times longer an epoch takes here.
@@ -81,7 +82,7 @@ def _build(words: list[str]) -> int:
     given, others = _sort_words(
         words,
         {
-            **{"seeds": "3", "architectures": "all", "jobs": "1", "device": "auto"},
+            **{"seeds": "3", "architectures": "all", "jobs": "", "device": "auto"},
             **{
                 "shard": str(build.SHARD),
                 "deadline": "3600",
@@ -94,9 +95,8 @@ def _build(words: list[str]) -> int:
     )
     problems: list[str] = []
     seeds = _whole(given, "seeds", 1, 1000, problems)
-    jobs = _whole(given, "jobs", 1, 1024, problems)
     deadline = _whole(given, "deadline", 1, 10**7, problems)
-    _device(given, problems)
+    jobs = _jobs(given, _device(given, problems), problems)
     shard = _whole(given, "shard", 1, 10**4, problems)
     _name(given, "name", problems)
     problems += [
@@ -151,7 +151,7 @@ def _parity(words: list[str]) -> int:
             **{
                 "first_seed": "1000",
                 "seed": "0",
-                "jobs": "1",
+                "jobs": "",
                 "device": "auto",
                 "deadline": "3600",
                 "out": "",
@@ -163,9 +163,8 @@ def _parity(words: list[str]) -> int:
     seeds = _whole(given, "seeds", 1, 1000, problems)
     first_seed = _whole(given, "first_seed", 0, 10**6, problems)
     seed = _whole(given, "seed", 0, 10**9, problems)
-    jobs = _whole(given, "jobs", 1, 1024, problems)
     deadline = _whole(given, "deadline", 1, 10**7, problems)
-    _device(given, problems)
+    jobs = _jobs(given, _device(given, problems), problems)
     made = _made(others, problems)
     table, rows_of = given["table"] or made.space.name, given["rows_of"] or made.dataset
     schedule = given["schedule"] or str(made.recipe.epochs)
@@ -263,6 +262,15 @@ def _sort_words(words: Sequence[str], defaults: dict[str, str]) -> tuple[dict[st
     return given, others
 
 
+def _jobs(given: dict[str, str], device: str, problems: list[str]) -> int:
+    """How many processes; where nobody says, one a core on a CPU and one on a GPU."""
+    from bench.run import cores
+
+    if given["jobs"]:
+        return _whole(given, "jobs", 1, 1024, problems)
+    return cores() if device == "cpu" else 1
+
+
 def _whole(given: dict[str, str], key: str, least: int, most: int, problems: list[str]) -> int:
     """A setting as a whole number; what is wrong with it is added to `problems`."""
     text = given[key]
@@ -272,8 +280,8 @@ def _whole(given: dict[str, str], key: str, least: int, most: int, problems: lis
     return least
 
 
-def _device(given: dict[str, str], problems: list[str]) -> None:
-    """Look whether the device is there, before anything is prepared for it.
+def _device(given: dict[str, str], problems: list[str]) -> str:
+    """The type of the device, looked for before anything is prepared for it.
 
     Raises:
         ConfigError: there is no PyTorch to ask.
@@ -288,9 +296,10 @@ def _device(given: dict[str, str], problems: list[str]) -> None:
         lacking = "training needs PyTorch: pip install 'nas-arena[train]'"
         raise ConfigError([*problems, lacking]) from None
     try:
-        choose_device(given["device"])
+        return choose_device(given["device"]).type
     except ValueError as error:
         problems.append(str(error))
+        return ""
 
 
 def _name(given: dict[str, str], key: str, problems: list[str]) -> None:
