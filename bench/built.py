@@ -150,6 +150,7 @@ def notes(plan: Plan, built: Built, chosen: str) -> str:
         for name in ("python", "torch", "numpy")
         if name in built.origin
     ]
+    system = built.origin["platform"].partition("-")[0]
     lines = [
         f"{len(plan.architectures):,} of {plan.space.networks:,} networks ({chosen}), each trained "
         f"under seeds {plan.first_seed} to {plan.first_seed + plan.seeds - 1}; "
@@ -170,6 +171,6 @@ def notes(plan: Plan, built: Built, chosen: str) -> str:
         "the last epoch",
         "train_seconds and latency are measured, medians over the training seeds, and differ "
         "between builds; every other column is equal on the same kind of machine",
-        f"trained on {machine} with {', '.join(packages)}, {built.origin.get('platform', '')}",
+        f"trained on {machine} with {', '.join(packages)}, {system} {built.origin['processor']}",
     ]
     return ". ".join(lines) + "."

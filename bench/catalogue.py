@@ -378,6 +378,10 @@ def spaces_table() -> str:
             for dataset in some.get("datasets", [])
             if "extra" not in some
         )
+        ours = {path.stem: path for path in _shipped({choice: space}) if path.stem not in known}
+        tables += [f"`{name}` (ships)" for name in ours]
+        for path in ours.values():
+            datasets |= dict.fromkeys(dataset for dataset, _ in read_table(path).schedules)
         cells = [
             f"`{choice}`",
             comment.replace("|", "\\|"),

@@ -83,7 +83,7 @@ def test_it_says_how_it_was_made(table):
     assert re.search(r"with python 3\.\d+\.\d+, torch \d", notes)
     assert re.fullmatch(r"[0-9a-f]{64}", table.provenance["source_sha256"])
     assert table.provenance["licence"] == "Apache-2.0"
-    assert table.provenance["source"].startswith("nas-arena build space=")
+    assert table.provenance["source"].startswith("trained here: nas-arena build space=")
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
