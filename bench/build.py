@@ -54,7 +54,7 @@ SPLITS = ("train", "valid", "test")
 MOST = 200_000  # architectures that one build may have
 TRANSIENT = ("signal", "exit", "oom_host")  # perhaps the machine's doing: tried once more
 CODE = (  # what trains
-    *("cost", "data", "layers", "loop", "population", "proxies"),
+    *("captured", "cost", "data", "layers", "loop", "population", "proxies"),
     *("recipe", "stacked", "trainer", "worker"),
 )
 
@@ -80,6 +80,8 @@ class Plan:
     """The resolved configuration of space, data set and recipe."""
     about: Mapping[str, Any]
     """What a process that trains says of its data and device (`ask_about`)."""
+    code: Mapping[str, str]
+    """Digests of the code that trains, from before it does."""
     deadline: float = 3600.0
     """Seconds after which a training is ended and counts as failed."""
     costs: bool = True
@@ -179,6 +181,7 @@ def make_plan(
         seeds,
         made.config,
         ask_about(trainer),
+        _code(made.space),
         deadline,
         costs,
         first_seed,
@@ -189,8 +192,6 @@ def make_plan(
 def describe(plan: Plan) -> dict[str, Any]:
     """All that can move a number of a build, ready for JSON."""
     genes = np.array(plan.architectures, np.int8)
-    home = Path(str(sys.modules[type(plan.space).__module__].__file__)).parent
-    ours = Path(__file__).parent / "training"
     return {
         "build_version": BUILD_VERSION,
         "config": plan.config,
@@ -200,11 +201,19 @@ def describe(plan: Plan) -> dict[str, Any]:
         "costs": plan.costs,
         "shard": plan.shard,
         "device": plan.about["device"],
+        "hardware": plan.about["hardware"],
         "torch": version("torch"),
-        "code": {
-            "space": _digest(home.glob("*.py")),
-            "training": _digest(ours / f"{name}.py" for name in CODE),
-        },
+        "code": plan.code,
+    }
+
+
+def _code(space: Space) -> dict[str, str]:
+    """Digests of what makes the networks of a space and of what trains them, as they are now."""
+    home = Path(str(sys.modules[type(space).__module__].__file__)).parent
+    ours = Path(__file__).parent / "training"
+    return {
+        "space": _digest(home.glob("*.py")),
+        "training": _digest(ours / f"{name}.py" for name in CODE),
     }
 
 
@@ -374,7 +383,7 @@ def _train_together(
         return {}
     trainings = [_training(plan, number) for number in some]
     request = _rules(plan) | {"kind": "together", "trainings": trainings}
-    answer = supervisor.ask(request, plan.deadline * len(some), len(some))
+    answer = _ask(supervisor, request, plan.deadline * len(some), len(some))
     answers = answer.get("answers") if answer["status"] == "ok" else None
     if not isinstance(answers, list) or len(answers) != len(some):
         return {}
@@ -457,9 +466,11 @@ def _costs(plan: Plan, arch: Architecture, seed: int, supervisor: Supervisor) ->
     }
 
 
-def _ask(supervisor: Supervisor, request: Mapping[str, Any], deadline: float) -> Answer:
+def _ask(
+    supervisor: Supervisor, request: Mapping[str, Any], deadline: float, answers: int = 1
+) -> Answer:
     """The answer, after a second try where the first may have failed by the machine's doing."""
-    answer = supervisor.ask(request, deadline)
+    answer = supervisor.ask(request, deadline, answers)
     if answer["status"] in TRANSIENT:
-        answer = supervisor.ask(request, deadline)
+        answer = supervisor.ask(request, deadline, answers)
     return answer

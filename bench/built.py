@@ -150,6 +150,7 @@ def notes(plan: Plan, built: Built, chosen: str) -> str:
         for name in ("python", "torch", "numpy")
         if name in built.origin
     ]
+    alone = "of ten steps alone, times the steps of an epoch"
     system = built.origin["platform"].partition("-")[0]
     lines = [
         f"{len(plan.architectures):,} of {plan.space.networks:,} networks ({chosen}), each trained "
@@ -162,7 +163,7 @@ def notes(plan: Plan, built: Built, chosen: str) -> str:
         *(
             [
                 f"up to {plan.shard} networks were trained at a time, as a population; their "
-                "train_seconds are of ten steps alone, times the steps of an epoch"
+                f"train_seconds are {alone if plan.costs else 'shares of its time'}"
             ]
             if plan.about["population"]
             else []

@@ -383,6 +383,19 @@ def test_a_shard_is_asked_as_a_population(plan, tmp_path):
     assert built.columns["epoch_seconds"][0, 0] == 40.0  # alone, and not its share
 
 
+def test_a_population_too_is_tried_once_more(plan, tmp_path):
+    joint = {"status": "ok", "answers": [good(together=2), good(together=2)]}
+    _, supervisor, built = sealed_by(plan, tmp_path, {"status": "signal"}, joint)
+    assert [one["kind"] for one in supervisor.asked] == ["together", "together"]
+    assert built.failures == []
+
+
+def test_the_code_is_that_of_the_beginning(plan, monkeypatch):
+    monkeypatch.setattr(build, "_code", lambda space: {"space": "other"})
+    assert describe(plan)["code"] == plan.code
+    assert key_of(plan) != key_of(replace(plan, code={"space": "other"}))
+
+
 @pytest.mark.parametrize(
     "joint",
     [
@@ -397,7 +410,9 @@ def test_a_population_that_fails_is_trained_one_at_a_time(plan, tmp_path, joint)
     assert [one["kind"] for one in supervisor.asked] == ["together", "train", "train"]
     assert built.failures == []
     assert built.columns["epoch_seconds"].tolist() == [[1.5, 1.5]]
-    assert "up to 12 networks were trained at a time" in notes(small, built, "one")
+    told = "up to 12 networks were trained at a time, as a population; their train_seconds are "
+    assert told + "shares of its time" in notes(small, built, "one")
+    assert told + "of ten steps alone" in notes(replace(small, costs=True), built, "one")
 
 
 def test_nothing_but_failures_is_no_table(apart, tmp_path):

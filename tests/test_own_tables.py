@@ -121,7 +121,7 @@ def test_some_of_it_is_made_again(table, space, name, tmp_path, monkeypatch):
     for place, split in ((1, "valid"), (2, "test")):
         again, before = built.columns["errors"][:, :, place, -1], final(table, split)[rows]
         between_seeds = np.sqrt(final(table, split).var(1, ddof=1).mean())
-        assert np.sqrt(np.mean((again - before) ** 2)) <= 2 * between_seeds
+        assert np.sqrt(np.mean((again - before) ** 2)) <= between_seeds  # other seeds: 1.4 of it
 
 
 def test_readme_tells_of_them():

@@ -89,7 +89,7 @@ def test_a_population_goes_on_from_those_trained_alone_and_they_from_it(tmp_path
         alone(arch, seed, SIGNALS, rules, epochs=1, checkpoint=path)
     train_population(SPACE, MIX, SIGNALS, rules, seeds=seeds, epochs=3, checkpoints=paths)
     for arch, seed, path, wanted in zip(MIX, seeds, paths, whole, strict=True):
-        assert checkpoint.load(path, torch.device("cpu"))["outcome"]["epochs"] == 3
+        assert checkpoint.load(path)["outcome"]["epochs"] == 3
         found, outcome = alone(arch, seed, SIGNALS, rules, checkpoint=path)
         assert outcome.epochs == 4
         assert_close(found.state_dict(), wanted.state_dict())
@@ -144,7 +144,7 @@ def test_states_that_are_not_equally_far_are_refused(tmp_path):
     states = []
     for epochs in 1, 2:
         alone(MIX[0], 1, SIGNALS, rules, epochs=epochs, checkpoint=tmp_path / "some.pt")
-        states.append(checkpoint.load(tmp_path / "some.pt", torch.device("cpu")))
+        states.append(checkpoint.load(tmp_path / "some.pt"))
     run = Run(assemble(SPACE, MIX[:1] * 2, SIGNALS, rules, [1, 1]), SIGNALS, rules, [1, 1])
     with pytest.raises(ValueError, match=r"2 states after \[1, 2\] epochs for 2 networks; allowed"):
         run.restore(states)
@@ -176,5 +176,8 @@ def test_a_worker_answers_for_many_as_for_each():
 
 def test_where_populations_are_trained():
     assert choose(SPACE, recipe(), torch.device("cpu"))
+    assert choose(SPACE, recipe(), torch.device("cpu"), (1, 40))
+    assert not choose(SPACE, recipe(), torch.device("cpu"), (3, 32, 32))
+    assert choose(SPACE, recipe(), torch.device("cuda"), (3, 32, 32))
     assert choose(SPACE, recipe(), torch.device("cuda"))
     assert not choose(SPACE, recipe(compile=True), torch.device("cpu"))

@@ -91,6 +91,15 @@ def test_layers_as_described():
     assert pooled.tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
 
 
+@pytest.mark.parametrize("settings", [{"width": 0}, {"strided": -1}])
+def test_settings_that_make_no_network(settings):
+    pytest.importorskip("torch", reason="networks need PyTorch")
+    from spaces.chain.network import build
+
+    with pytest.raises(ValueError, match=r"width is \d+ and strided -?\d; allowed: 1 and more, 0"):
+        build(SPACE, SPACE.from_string("3-3"), (1, 40), 10, **settings)
+
+
 def test_kernels_are_those_of_the_texts():
     assert KERNELS == (3, 4, 5, 6)
 

@@ -1,9 +1,11 @@
 """A training is a function of its arguments, wherever it was cut off."""
 
+import gc
 import random
 import shutil
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -254,7 +256,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     path = tmp_path / "state.pt"
     checkpoint.save({"identity": Bad()}, path)
     with pytest.raises(Exception, match="Weights only load failed"):
-        checkpoint.load(path, torch.device("cpu"))
+        checkpoint.load(path)
 
 
 def test_divergence_is_typed(tmp_path):
@@ -425,11 +427,37 @@ def test_a_graph_is_replayed_for_whole_batches(monkeypatch):
     monkeypatch.setattr(loop, "Captured", Noted)
     small.fake_graphs(monkeypatch, lambda: made[0])
     settings = {"batch_size": 25, "epochs": 2, "clip": 0.5}
-    wanted = run(small.recipe(**settings), build=small.plain)
+    wanted = run(small.recipe(**settings))
     assert not made
-    found = run(small.recipe(**settings, graph=True), build=small.plain)
+    found = run(small.recipe(**settings, graph=True))
     assert made[0].graph.replays == 4
-    assert_same(found, wanted)
+    assert_same(found, wanted)  # dropout too: warming up draws no mask
+
+
+@pytest.mark.parametrize("changes", [{}, {"precision": "bf16"}, {"optimizer": "adamw"}])
+def test_seconds_of_a_step(changes):
+    assert 0 < loop.step_seconds(small.network, DATA, small.recipe(**changes), repeats=3) < 1
+    slow = small.recipe(**changes, batch_size=60)
+    with pytest.raises(ValueError, match="repeats is 0 and warm_up 2; allowed: 1 and more, 0 and"):
+        loop.step_seconds(small.network, DATA, slow, repeats=0)
+
+
+def test_a_training_that_is_over_is_let_go():
+    found = []
+
+    class Watched(loop._Run):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            found.append(weakref.ref(self))
+
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "_Run", Watched)
+            run(small.recipe())
+        assert found[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_graphs_are_for_gpus():

@@ -420,7 +420,7 @@ def test_what_surrounds_a_graph(monkeypatch, batch_size):
         Run(assemble(SPACE, MIX[:3], DOUBLE, rules, [0] * 3).double(), DOUBLE, rules, [0] * 3)
         for _ in range(2)
     ]
-    runs[1].gradients = captured = Captured(runs[1].network, runs[1].backward)
+    runs[1].captured = captured = Captured(runs[1].network, runs[1].backward)
     small.fake_graphs(monkeypatch, lambda: captured)
     for run in runs:
         run.train(2)
@@ -440,7 +440,7 @@ def test_a_graph_gives_the_same_as_the_calls_it_replays():
     ]
     for run in runs:
         run.train(2)
-    assert isinstance(runs[1].gradients, Captured)
+    assert isinstance(runs[1].captured, Captured)
     for model in range(9):
         left, right = (run.network.extract(model) for run in runs)
         assert_close(right, left, 1e-3, left)

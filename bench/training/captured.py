@@ -13,7 +13,7 @@ class Captured:
     """A function that leaves gradients in a network, replayed as a CUDA graph.
 
     Batches of the first batch's shape are replayed, others computed as usual. What the first
-    calls, which warm up, change in the network's buffers is undone.
+    calls, which warm up, change in the network's buffers and in the random state is undone.
     """
 
     WARM_UP = 3
@@ -39,6 +39,8 @@ class Captured:
     def capture(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         self.inputs, self.labels = inputs.clone(), labels.clone()
         before = [buffer.clone() for buffer in self.network.buffers()]
+        with_cuda = inputs.device.type == "cuda"
+        random = torch.cuda.get_rng_state(inputs.device) if with_cuda else torch.get_rng_state()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -52,3 +54,7 @@ class Captured:
         self.kept = [(some, some.grad) for some in self.network.parameters()]
         for buffer, was in zip(self.network.buffers(), before, strict=True):
             buffer.copy_(was)
+        if with_cuda:
+            torch.cuda.set_rng_state(random, inputs.device)
+        else:
+            torch.set_rng_state(random)

@@ -48,9 +48,9 @@ def restore(
             if one.shape == stacked.shape[1:]:
                 missing = torch.zeros_like(one)
                 value = torch.stack([row.get(key, missing) for row in rows])
+                optimizer.state[stacked][key] = value.to(stacked.device)
             else:
-                value = one  # such as a count of steps, which all share
-            optimizer.state[stacked][key] = value.clone()
+                optimizer.state[stacked][key] = one.clone()  # of steps, on the CPU and shared
 
 
 def _parameters(network: Population) -> Iterator[tuple[Stacked, str, nn.Parameter]]:

@@ -30,10 +30,11 @@ def save(state: dict[str, Any], path: Path) -> None:
         os.close(folder)
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any] | None:
+def load(path: Path) -> dict[str, Any] | None:
     """What was saved last, or before that where the last is damaged; None where neither is there.
 
-    A damaged file is named on stderr and passed over: training again gives the same state.
+    Its tensors lie on the CPU. A damaged file is named on stderr and passed over: training again
+    gives the same state.
     """
     for some in path, before(path):
         if not some.exists():
@@ -42,7 +43,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any] | None:
         data, digest = data[:-DIGEST], data[-DIGEST:]
         if hashlib.sha256(data).hexdigest().encode() == digest:
             state: dict[str, Any] = torch.load(
-                io.BytesIO(data), map_location=device, weights_only=True
+                io.BytesIO(data), map_location="cpu", weights_only=True
             )
             return state
         print(f"{some} has changed since it was saved; it is not used", file=sys.stderr)

@@ -1,17 +1,12 @@
 """What a network costs: parameters, multiply-adds, and how long it takes."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from statistics import median
 from time import perf_counter
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
-
-from bench.training.loop import make_optimizer
-from bench.training.recipe import Recipe
 
 
 def parameters(network: nn.Module) -> int:
@@ -70,36 +65,6 @@ def _forward_seconds(network: nn.Module, inputs: torch.Tensor) -> float:
     network(inputs)
     _wait(inputs.device)
     return perf_counter() - start
-
-
-def step_seconds(
-    network: nn.Module,
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-    recipe: Recipe,
-    *,
-    repeats: int = 10,
-    warm_up: int = 2,
-) -> float:
-    """Seconds of a training step alone, the median of some; a copy of the network is trained.
-
-    Preparing the batch is not counted.
-
-    Args:
-        inputs, labels: a prepared minibatch, on the network's device.
-    """
-    copy = deepcopy(network).train()
-    optimizer = make_optimizer(copy, recipe)
-    seconds = []
-    for _ in range(warm_up + repeats):
-        _wait(inputs.device)
-        start = perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(cross_entropy(copy(inputs), labels))
-        optimizer.step()
-        _wait(inputs.device)
-        seconds.append(perf_counter() - start)
-    return median(seconds[warm_up:])
 
 
 def _wait(device: torch.device) -> None:

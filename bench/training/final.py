@@ -177,7 +177,7 @@ def retrain(
 
 def _keep(answer: Mapping[str, Any], seed: int, checkpoint: Path, out: Path) -> One:
     """Put the weights of a checkpoint into a file of their own."""
-    state = load(checkpoint, torch.device("cpu"))
+    state = load(checkpoint)
     if state is None:
         raise FinalError(f"{checkpoint} is not there, though seed {seed} was trained")
     buffer = io.BytesIO()

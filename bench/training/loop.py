@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -34,7 +35,7 @@ class Outcome:
     seconds: float = 0.0
     """Seconds of training, without evaluation."""
     gpu_seconds: float = 0.0
-    """Seconds that a GPU was held since the training began or was last handed over."""
+    """Seconds that a GPU was held for it in this process; what a kill cost is not told."""
     errors: dict[str, list[float]] = field(default_factory=dict)
     """Of each evaluated split, after every epoch; fractions."""
     f1: dict[str, float] = field(default_factory=dict)
@@ -69,42 +70,80 @@ def train(
         name: of the architecture, for its initial weights.
     """
     device = data.train[0].device
-    with seeded(device, derive("weights", seed, name)):
-        network = build().to(device)
-    if data.train[0].dim() == 4:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(network, data, recipe, seed, splits, name)
+    run = _begin(build, data, recipe, seed, splits, name)
     last = recipe.epochs if epochs is None else epochs
-    if checkpoint is not None and (state := load(checkpoint, device)) is not None:
+    if checkpoint is not None and (state := load(checkpoint)) is not None:
         run.restore(state, last)
-    since = saved = perf_counter()
+    begun = saved = perf_counter()
     while run.outcome.epochs < last:
         run.epoch()
         if run.outcome.status != "ok":
             break
         if checkpoint is not None and perf_counter() - saved > CHECKPOINT_SECONDS:
-            since = held(run.outcome, device, since)
             save(run.state(), checkpoint)
             saved = perf_counter()
     if run.outcome.status == "ok":
         run.finish(final)
-    held(run.outcome, device, since)
     if checkpoint is not None and run.outcome.status == "ok":
-        save(settled(run.state()), checkpoint)
-    return network, run.outcome
+        save(run.state(), checkpoint)
+    run.captured = None  # lets go of the run, which it refers to
+    run.outcome.gpu_seconds = held(device, begun)
+    return run.network, run.outcome
 
 
-def held(outcome: Outcome, device: torch.device, since: float, share: float = 1.0) -> float:
-    """Count the seconds since then on the outcome's GPU, if there is one; returns the time."""
-    now = perf_counter()
-    if device.type == "cuda":
-        outcome.gpu_seconds += (now - since) * share
-    return now
+def _begin(
+    build: Callable[[], nn.Module],
+    data: Data,
+    recipe: Recipe,
+    seed: int,
+    splits: tuple[str, ...],
+    name: str,
+) -> "_Run":
+    device = data.train[0].device
+    with seeded(device, derive("weights", seed, name)):
+        network = build().to(device)
+    if data.train[0].dim() == 4:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _Run(network, data, recipe, seed, splits, name)
 
 
-def settled(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a training that is handed over: its GPU seconds are told and not told again."""
-    return state | {"outcome": state["outcome"] | {"gpu_seconds": 0.0}}
+def held(device: torch.device, since: float) -> float:
+    """The seconds since then, if the device is a GPU."""
+    return perf_counter() - since if device.type == "cuda" else 0.0
+
+
+def step_seconds(
+    build: Callable[[], nn.Module],
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    name: str = "",
+    repeats: int = 10,
+    warm_up: int = 2,
+) -> float:
+    """Seconds of a training step as `train` takes it, the median of some with the first batch.
+
+    Raises:
+        ValueError: nothing would be measured.
+    """
+    if repeats < 1 or warm_up < 0:
+        raise ValueError(
+            f"repeats is {repeats} and warm_up {warm_up}; allowed: 1 and more, 0 and more"
+        )
+    run = _begin(build, data, recipe, seed, (), name)
+    inputs, labels = data.train
+    batch = order_of(len(labels), seed, 0)[: recipe.batch_size].to(labels.device)
+    seconds = []
+    run.network.train()
+    with seeded(labels.device, derive("dropout", seed, 0)):
+        for _ in range(warm_up + repeats):
+            start = perf_counter()
+            some = augment(inputs[batch], recipe, torch.Generator().manual_seed(seed))
+            float(run.step(data.prepare(some), labels[batch]))  # waits for the device
+            seconds.append(perf_counter() - start)
+    run.captured = None
+    return median(seconds[warm_up:])
 
 
 def identity_of(recipe: Recipe, seed: int, splits: tuple[str, ...], name: str, data: Data) -> str:
@@ -138,9 +177,7 @@ class _Run:
         self.network, self.data, self.recipe = network, data, recipe
         self.seed, self.splits = seed, splits
         self.forward = torch.compile(network) if recipe.compile else network
-        self.gradients: Gradients = (
-            Captured(network, self.backward) if recipe.graph else self.backward
-        )
+        self.captured = Captured(network, self.backward) if recipe.graph else None
         self.optimizer = make_optimizer(network, recipe)
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.outcome = Outcome(errors={split: [] for split in splits})
@@ -204,7 +241,8 @@ class _Run:
                 self.outcome.micro_batches *= 2
 
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        total = self.gradients(inputs, labels)
+        gradients: Gradients = self.captured or self.backward
+        total = gradients(inputs, labels)
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()

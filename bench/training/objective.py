@@ -126,6 +126,7 @@ class TrainingObjective(Objective):
 
     def open(self, journal: Path) -> Journalled:
         """The objective of one run, its checkpoints beside its journal."""
+        self._round, self._answers, self._lost = [], {}, {}
         folder = journal.with_suffix("")
         tidy = partial(_remove_checkpoints, folder)
         return Journalled(self, partial(self.train, folder=folder), journal, tidy)

@@ -7,6 +7,7 @@ are its own, and its loss is a summand, so that no gradient reaches another's we
 fusion: Wang et al., MLSys 2021).
 """
 
+import gc
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -32,7 +33,6 @@ from bench.training.loop import (
     identity_of,
     macro_f1,
     make_optimizer,
-    settled,
 )
 from bench.training.recipe import Recipe
 from bench.training.stacked import Population
@@ -106,15 +106,22 @@ def population_module(space: Space) -> ModuleType:
         raise LookupError(f"space {space.name} trains its networks one at a time") from None
 
 
-def choose(space: Space, recipe: Recipe, device: torch.device) -> bool:
-    """Whether populations are to be trained: where the space has population networks, on the
-    devices that its module `population` names as faster so (`DEVICES`). None are compiled.
+def choose(
+    space: Space, recipe: Recipe, device: torch.device, inputs: tuple[int, ...] | None = None
+) -> bool:
+    """Whether populations are to be trained: where the space has population networks, for the
+    devices and the kinds of input for which its module `population` names them as faster, in
+    `DEVICES`: 2 for `[channels, length]`, 3 for images. None are compiled.
+
+    Args:
+        inputs: the shape of one input; without it, whether there is some kind.
     """
     try:
         module = population_module(space)
     except LookupError:
         return False
-    return device.type in module.DEVICES and not recipe.compile
+    kinds = module.DEVICES.get(device.type, ())
+    return not recipe.compile and (len(inputs) in kinds if inputs else bool(kinds))
 
 
 def train_population(
@@ -160,7 +167,7 @@ def train_population(
         for arch, seed in zip(architectures, seeds, strict=True)
     ]
     states = [
-        None if path is None else _saved(path, identity, last, data)
+        None if path is None else _saved(path, identity, last)
         for path, identity in zip(paths, identities, strict=True)
     ]
     outcomes: dict[int, Outcome] = {}
@@ -179,14 +186,14 @@ def train_population(
         if there := [state for model in part if (state := states[model])]:
             run.restore(there)
 
-        def keep(state: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+        def keep() -> None:
             for place in run.going:
                 if (path := paths[part[place]]) is not None:
-                    found = run.state(place) | {"identity": identities[part[place]]}
-                    save(state(found), path)
+                    save(run.state(place) | {"identity": identities[part[place]]}, path)
 
         found = run.train(last, final, keep)
-        keep(settled)
+        keep()
+        run.captured = None  # lets go of the run, which it refers to
         return found
 
     def train(part: Sequence[int]) -> None:
@@ -196,6 +203,7 @@ def train_population(
         except torch.OutOfMemoryError:
             if len(part) == 1:
                 raise
+        gc.collect()  # a step that was captured keeps what it ran on
         middle = len(part) // 2  # out of the handler, which keeps what was allocated
         train(part[:middle])
         train(part[middle:])
@@ -206,9 +214,9 @@ def train_population(
     return [outcomes[model] for model in range(len(seeds))]
 
 
-def _saved(path: Path, identity: str, last: int, data: Data) -> dict[str, Any] | None:
+def _saved(path: Path, identity: str, last: int) -> dict[str, Any] | None:
     """The state that is kept there, if it is of this training and not beyond epoch `last`."""
-    state = load(path, data.train[0].device)
+    state = load(path)
     if state is None or state["identity"] != identity or state["outcome"]["epochs"] > last:
         return None
     return state
@@ -240,7 +248,7 @@ class Run:
         self.outcomes = [Outcome(errors={split: [] for split in splits}) for _ in streams]
         self.found: dict[str, torch.Tensor] = {}  # what the last epoch predicted
         self.epochs = 0
-        self.gradients: Gradients = Captured(network, self.backward) if graph else self.backward
+        self.captured = Captured(network, self.backward) if graph else None
 
     def train(
         self, last: int, final: tuple[str, ...] = (), keep: Callable[[], object] = bool
@@ -249,15 +257,16 @@ class Run:
 
         `keep` is called now and then between two epochs, to save what there is.
         """
-        since = saved = perf_counter()
+        begun = saved = perf_counter()
         while self.epochs < last and self.going:
             self.epoch()
             if perf_counter() - saved > CHECKPOINT_SECONDS:
-                since = self.hold(since)
                 keep()
                 saved = perf_counter()
         self.finish(final)
-        self.hold(since)
+        seconds = held(self.data.train[0].device, begun)
+        for outcome, share in zip(self.outcomes, self.network.shares, strict=True):
+            outcome.gpu_seconds = seconds * share
         return self.outcomes
 
     def state(self, model: int) -> dict[str, Any]:
@@ -280,13 +289,6 @@ class Run:
         carried.restore(self.network, self.optimizer, states)
         self.outcomes = [Outcome(**state["outcome"]) for state in states]
         self.epochs = reached.pop()
-
-    def hold(self, since: float) -> float:
-        """Count the seconds since then on everybody's GPU, by their shares; returns the time."""
-        device = self.data.train[0].device
-        for outcome, share in zip(self.outcomes, self.network.shares, strict=True):
-            now = held(outcome, device, since, share)
-        return now
 
     @property
     def going(self) -> list[int]:
@@ -335,6 +337,8 @@ class Run:
             prepared = self.data.prepare(inputs)
             if len(self.seeds) == 1:
                 yield prepared[0], all_labels[part[0]]
+            elif len(self.seeds) == len(self.stream):
+                yield prepared, all_labels[part]
             else:
                 yield prepared[stream], all_labels[part[stream]]
 
@@ -342,7 +346,8 @@ class Run:
         """One step of the optimizer; returns each network's loss, `[K]`, left on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses = self.gradients(inputs, labels)
+        gradients: Gradients = self.captured or self.backward
+        losses = gradients(inputs, labels)
         if self.recipe.clip:
             clip_each(self.network, self.recipe.clip)
         self.optimizer.step()

@@ -52,6 +52,8 @@ class Trainer:
         if self.recipe.graph and device.type != "cuda":
             raise ValueError(f"recipe.graph is true, which needs a GPU; the device is {device}")
         torch.set_num_threads(self.threads)
+        if device.index is not None:
+            torch.cuda.set_device(device)  # streams and graphs are made on the current one
         if self.recipe.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
             torch.use_deterministic_algorithms(True)

@@ -12,6 +12,7 @@ import torch
 
 from bench.training import cost
 from bench.training.data import Data, Loader, derive, order_of
+from bench.training.loop import step_seconds
 from bench.training.population import choose, train_population
 from bench.training.proxies import proxies
 from bench.training.supervise import Work
@@ -38,13 +39,17 @@ class Worker:
         """
         kind = request["kind"]
         if kind == "about":
-            populations = choose(self.trainer.space, self.trainer.recipe, data.train[0].device)
-            return {"status": "ok", "population": populations, **about(data)}
+            return {"status": "ok", "population": self.has_populations(data), **about(data)}
         if kind == "costs":
             return {"status": "ok", **self.costs(data, request)}
         if kind == "together":
             return {"status": "ok", "answers": self.together(data, request)}
         return self.trainer.answer(data, request)
+
+    def has_populations(self, data: Data) -> bool:
+        """Whether trainings are faster together."""
+        device = data.train[0].device
+        return choose(self.trainer.space, self.trainer.recipe, device, data.inputs)
 
     def together(self, data: Data, request: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Train as `{"trainings", "epochs", "splits", "final"}` says, where each training is
@@ -56,7 +61,7 @@ class Worker:
         """
         space, recipe = self.trainer.space, self.trainer.recipe
         trainings: list[Mapping[str, Any]] = request["trainings"]
-        if len(trainings) < 2 or not choose(space, recipe, data.train[0].device):
+        if len(trainings) < 2 or not self.has_populations(data):
             return [self.trainer.answer(data, {**request, **one}) for one in trainings]
         members = [tuple(one["architecture"]) for one in trainings]
         outcomes = train_population(
@@ -87,7 +92,7 @@ class Worker:
         """What is known of a network before training; None where it cannot be told.
 
         `parameters`; `flops`, multiply-adds of one input; `latency`, seconds of a forward pass on
-        one input; `epoch_seconds`, of training it alone, by some steps of that; `proxy_*` by its
+        one input; `epoch_seconds`, of training it alone, by ten steps of that; `proxy_*` by its
         initial weights under the seed and the first minibatch that it will meet, which is not
         augmented here.
         """
@@ -109,8 +114,8 @@ class Worker:
             of_network = proxies(network, batch, labels[first])
             found |= {f"proxy_{name}": value for name, value in of_network.items()}
         steps = len(labels) / len(first)
-        found["epoch_seconds"] = steps * cost.step_seconds(
-            network, batch, labels[first], self.trainer.recipe
+        found["epoch_seconds"] = steps * step_seconds(
+            build, data, self.trainer.recipe, seed=seed, name=name
         )
         return {name: value if math.isfinite(value) else None for name, value in found.items()}
 

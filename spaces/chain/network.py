@@ -24,7 +24,12 @@ def build(
         inputs: the shape of one input: `[channels, length]` or `[channels, height, width]`.
         width: channels of every layer.
         strided: how many layers, the first ones, have a stride of 2; the others have 1.
+
+    Raises:
+        ValueError: there is no channel, or a negative number of layers.
     """
+    if width < 1 or strided < 0:
+        raise ValueError(f"width is {width} and strided {strided}; allowed: 1 and more, 0 and more")
     flat = len(inputs) == 2
     convolution = nn.Conv1d if flat else nn.Conv2d
     norm = nn.BatchNorm1d if flat else nn.BatchNorm2d

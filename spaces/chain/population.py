@@ -15,8 +15,8 @@ from spaces.chain.network import LAYER, around
 from spaces.chain.space import KERNELS, kernels
 
 # On one core, twelve networks for signals take 0.7 of the processor time of one at a time
-# (tests/benchmarks/together.py).
-DEVICES = ("cpu", "cuda")
+# (tests/benchmarks/together.py); six for images took 1.3 to 2 times as much.
+DEVICES = {"cpu": (2,), "cuda": (2, 3)}
 
 
 def build(
