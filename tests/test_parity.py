@@ -130,7 +130,7 @@ def compared(live, told=None, seconds=6.0, failures=(), seeds=1):
     errors[:, :, 1, 1] = live[:, None]
     columns = {"errors": errors, "epoch_seconds": np.full((count, seeds), seconds)}
     status = np.full((count, seeds), "ok")
-    plan = Plan(SPACE, "d", None, archs, seeds, {}, {})
+    plan = Plan(SPACE, "d", None, archs, seeds, {}, {}, {})
     return parity.compare(plan, Built(status, columns, list(failures), {}), reference)
 
 
@@ -157,7 +157,7 @@ def test_a_table_of_one_seed_and_errors_that_do_not_vary():
     told = reference._replace(errors=reference.errors[:, :1])
     errors = np.full((5, 1, 3, 2), 0.5)
     columns = {"errors": errors, "epoch_seconds": np.full((5, 1), 1.0)}
-    plan = Plan(SPACE, "d", None, told.architectures, 1, {}, {})
+    plan = Plan(SPACE, "d", None, told.architectures, 1, {}, {}, {})
     found = parity.compare(plan, Built(np.full((5, 1), "ok"), columns, [], {}), told)
     assert found.between_seeds is None
     text = "\n".join(parity.sentences(found))

@@ -79,7 +79,7 @@ def test_training_and_validation_data_are_joined(made):
 
 def test_it_trained_on_both_and_tells_of_them(done, made):
     joined = Joined(made.load)()
-    assert done.about == about(joined)
+    assert done.about == {"population": True, **about(joined)}
     assert done.about["examples"]["train"] == 300
     assert done.costs["parameters"] == 4 * 3 + 16 * 5 + 16 * 4 + 24 + 50
     assert done.costs["flops"] > 0
@@ -214,7 +214,7 @@ def test_words_count_more_than_the_run(run):
     assert made.recipe.epochs == 3
     assert made.recipe.network == {"width": 4, "strided": 2}
     made = compose.training(["recipe=chain"], stored)
-    assert made.recipe.network == {"width": 16, "stride": 2}
+    assert made.recipe.network == {"width": 16, "strided": 2}
     assert made.load.keywords["train"] == 200
 
 

@@ -50,7 +50,7 @@ class Supervisor:
         Raises:
             ChildProcessError: none could be prepared.
         """
-        if self._process is not None and wait([self._process.sentinel], 0):
+        if self._process is not None and not self._process.is_alive():
             self.close()  # it ended between two requests, which is not the next one's doing
         if self._process is None:
             self._start()
