@@ -135,6 +135,28 @@ def put(table: Table, space: Space, name: str) -> Path:
     return path
 
 
+def discrimination(errors: NDArray[np.float64]) -> tuple[float, float]:
+    """How far luck and how far architectures move the errors of the best tenth, by mean.
+
+    Args:
+        errors: of shape `[architectures, seeds]`, none missing.
+
+    Returns:
+        The standard deviation between the training seeds of one architecture, pooled; and the
+        distance between the lowest and the highest mean over seeds.
+
+    Raises:
+        ValueError: there are fewer than 20 architectures or two seeds.
+    """
+    if len(errors) < 20 or errors.shape[1] < 2:
+        raise ValueError(
+            f"errors have shape {list(errors.shape)}; allowed: from 20 architectures and 2 seeds"
+        )
+    means = errors.mean(1)
+    best = np.argsort(means, kind="stable")[: len(errors) // 10]
+    return float(np.sqrt(errors[best].var(1, ddof=1).mean())), float(np.ptp(means[best]))
+
+
 def notes(plan: Plan, built: Built, chosen: str) -> str:
     """What a user of the table must know, in sentences.
 
@@ -170,8 +192,28 @@ def notes(plan: Plan, built: Built, chosen: str) -> str:
         ),
         "errors are taken after every epoch on the whole splits; *_f1_error is 1 - macro F1 after "
         "the last epoch",
+        *_told_apart(built),
         "train_seconds and latency are measured, medians over the training seeds, and differ "
         "between builds; every other column is equal on the same kind of machine",
         f"trained on {machine} with {', '.join(packages)}, {system} {built.origin['processor']}",
     ]
     return ". ".join(lines) + "."
+
+
+def _told_apart(built: Built) -> list[str]:
+    """What to think of differences among the best, where enough was trained to say it."""
+    last = built.columns["errors"][:, :, :, -1]
+    whole = last[~np.isnan(last).any((1, 2))]
+    try:
+        found = [
+            f"{split} {noise:.4f} and {spread:.4f}"
+            for place, split in enumerate(SPLITS)
+            for noise, spread in [discrimination(whole[:, :, place])]
+        ]
+    except ValueError:
+        return []
+    return [
+        "in the best tenth, after the last epoch, the standard deviation between the training "
+        "seeds of one architecture and the distance between the lowest and the highest mean over "
+        f"seeds are {', '.join(found)}"
+    ]

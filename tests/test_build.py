@@ -14,7 +14,7 @@ from trainings import WORDS, write_signals
 
 from bench import cli, run
 from bench.build import BuildError, InputError, choose, describe, key_of
-from bench.built import collect, notes, to_table
+from bench.built import collect, discrimination, notes, to_table
 from bench.commands import training
 from bench.store import StoreError
 from bench.table import TableError, read_table
@@ -413,6 +413,18 @@ def test_a_population_that_fails_is_trained_one_at_a_time(plan, tmp_path, joint)
     told = "up to 12 networks were trained at a time, as a population; their train_seconds are "
     assert told + "shares of its time" in notes(small, built, "one")
     assert told + "of ten steps alone" in notes(replace(small, costs=True), built, "one")
+
+
+def test_what_divides_the_best():
+    """Two architectures of twenty: means 0.2 and 0.3, seeds 0.02 and 0.04 apart."""
+    errors = np.full((20, 2), 0.9)
+    errors[3], errors[8] = (0.19, 0.21), (0.28, 0.32)
+    noise, spread = discrimination(errors)
+    assert spread == pytest.approx(0.1)
+    assert noise == pytest.approx(np.sqrt((0.02**2 + 0.04**2) / 4))
+    for few in errors[:19], errors[:, :1]:
+        with pytest.raises(ValueError, match=r"allowed: from 20 architectures and 2 seeds"):
+            discrimination(few)
 
 
 def test_nothing_but_failures_is_no_table(apart, tmp_path):
