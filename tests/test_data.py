@@ -300,7 +300,7 @@ def test_a_recipe_that_does_not_fit(source, recipe, sentence):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"arch": ["9-9-9", *TEXTS[1:]]}, r"architectures are not in toy, first \(9, 9, 9\)"),
+        ({"arch": ["9-9-9", *TEXTS[1:]]}, r"1 architecture is not in toy, first \(9, 9, 9\)"),
         ({"arch": ["a cell", *TEXTS[1:]]}, "^data.csv: .*a cell"),
         ({"arch": [TEXTS[1], *TEXTS[1:]]}, r"architecture \(0, 0, 1\) stands in 2 rows"),
         ({"early": ["poor", *ACCURACY[1:]]}, r"column early, row 0 \(from 0\): 'poor' is not 1 n"),

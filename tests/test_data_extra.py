@@ -392,7 +392,7 @@ def test_into_what(home):
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
-        (Extra(np.array([[9, 9, 9]], np.int8), {}), r"architectures are not in toy, first \(9, 9"),
+        (Extra(np.array([[9, 9, 9]], np.int8), {}), r"1 architecture is not in toy, first \(9, 9"),
         (Extra(np.zeros((2, 3), np.int8), {}), r"architecture \(0, 0, 0\) stands in 2 rows"),
         (
             Extra(np.zeros((1, 3), np.int8), {"d": {"test_error": np.ones(1, np.float32)}}),

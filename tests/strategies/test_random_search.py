@@ -20,6 +20,8 @@ def test_it_learns_nothing():
 
 
 class Flat:
+    holds_gpu = False
+
     def __init__(self, space):
         pass
 
