@@ -14,7 +14,7 @@ from bench.training.stacked import Convolutions, Linears, Norms, Population, apa
 from spaces.chain.network import LAYER, around
 from spaces.chain.space import KERNELS, kernels
 
-# On one core, twelve networks for signals take 0.7 of the processor time of one at a time
+# On one core, twelve networks for signals take 0.7 to 0.9 of the processor time of one at a time
 # (tests/benchmarks/together.py); six for images took 1.3 to 2 times as much.
 DEVICES = {"cpu": (2,), "cuda": (2, 3)}
 
