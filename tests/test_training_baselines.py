@@ -89,6 +89,9 @@ def one_thread():
 )
 def test_a_published_baseline_is_reproduced(build, parameters, accuracy, published):
     assert sum(some.numel() for some in build().parameters()) == parameters
-    _, outcome = train(build, published, RECIPE, seed=0, splits=(), final=("test",))
-    assert outcome.status == "ok"
-    assert 1 - outcome.errors["test"][0] == pytest.approx(accuracy, abs=0.03)
+    errors = []
+    for seed in range(3):  # at a constant rate one training is a matter of luck
+        _, outcome = train(build, published, RECIPE, seed=seed, splits=(), final=("test",))
+        assert outcome.status == "ok"
+        errors += outcome.errors["test"]
+    assert 1 - sum(errors) / 3 == pytest.approx(accuracy, abs=0.03)
