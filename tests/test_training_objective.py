@@ -29,6 +29,7 @@ from bench.training.data import derive  # noqa: E402
 from bench.training.objective import TrainingObjective  # noqa: E402
 from bench.training.supervise import LONGEST_ANSWER, Supervisor  # noqa: E402
 from bench.training.trainer import Trainer, choose_device, network_builder  # noqa: E402
+from bench.training.worker import Worker  # noqa: E402
 from spaces.chain.space import Chain  # noqa: E402
 from spaces.recurrent.space import Recurrent  # noqa: E402
 from strategies.random_search import RandomSearch  # noqa: E402
@@ -552,12 +553,13 @@ def test_a_process_that_trains_is_set_up(monkeypatch):
     before = torch.get_rng_state()
     threads = torch.get_num_threads()
     try:
-        answer = Trainer(SPACE, small.signals, RECIPE, "cpu").prepare()
+        answer = Worker(Trainer(SPACE, small.signals, RECIPE, "cpu")).prepare()
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.get_num_threads() == 1
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         assert torch.equal(before, torch.get_rng_state())
         request = {"architecture": [0] * 5, "seed": 1, "epochs": 1, "splits": ["valid"]}
+        request["kind"] = "train"
         found = answer({**request, "final": [], "checkpoint": None})
         assert json.loads(json.dumps(found)) == found
         assert found["data"] == small.signals().digest

@@ -321,11 +321,9 @@ def test_outcomes_of_a_population():
     ]
 
 
-@pytest.mark.parametrize("streams", ["own", "shared"])
-def test_a_population_that_does_not_fit_is_halved(monkeypatch, streams):
+def test_a_population_that_does_not_fit_is_halved(monkeypatch):
     rules, seeds = recipe(), list(range(5))
-    settings = {"seeds": seeds, "streams": streams}
-    wanted = train_population(SPACE, MIX[:5], DATA, rules, **settings)
+    wanted = train_population(SPACE, MIX[:5], DATA, rules, seeds=seeds)
     sizes, drawn = [], set()
 
     def cramped(self, *arguments):
@@ -337,9 +335,9 @@ def test_a_population_that_does_not_fit_is_halved(monkeypatch, streams):
 
     step = Run.step
     monkeypatch.setattr(Run, "step", cramped)
-    found = train_population(SPACE, MIX[:5], DATA, rules, **settings)
+    found = train_population(SPACE, MIX[:5], DATA, rules, seeds=seeds)
     assert list(dict.fromkeys(sizes)) == [5, 2, 3, 1]
-    assert drawn == ({0} if streams == "shared" else set(seeds))
+    assert drawn == set(seeds)
     assert [some.errors for some in found] == [some.errors for some in wanted]
     monkeypatch.setattr(Run, "step", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):

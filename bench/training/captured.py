@@ -38,9 +38,12 @@ class Captured:
 
     def capture(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         self.inputs, self.labels = inputs.clone(), labels.clone()
+        devices = [inputs.device] if inputs.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            self._capture()
+
+    def _capture(self) -> None:
         before = [buffer.clone() for buffer in self.network.buffers()]
-        with_cuda = inputs.device.type == "cuda"
-        random = torch.cuda.get_rng_state(inputs.device) if with_cuda else torch.get_rng_state()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -54,7 +57,3 @@ class Captured:
         self.kept = [(some, some.grad) for some in self.network.parameters()]
         for buffer, was in zip(self.network.buffers(), before, strict=True):
             buffer.copy_(was)
-        if with_cuda:
-            torch.cuda.set_rng_state(random, inputs.device)
-        else:
-            torch.set_rng_state(random)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -37,8 +37,6 @@ from bench.training.loop import (
 from bench.training.recipe import Recipe
 from bench.training.stacked import Population
 from bench.training.trainer import network_builder
-
-Streams = Literal["own", "shared"]
 
 
 def assemble(
@@ -134,7 +132,6 @@ def train_population(
     epochs: int | None = None,
     splits: tuple[str, ...] = ("train", "valid"),
     final: tuple[str, ...] = (),
-    streams: Streams = "own",
     checkpoints: Sequence[Path | None] = (),
 ) -> list[Outcome]:
     """Train architectures together; the outcomes are those of `loop.train` one at a time, but for
@@ -144,11 +141,9 @@ def train_population(
     attributed, not measured. Where memory does not suffice, the halves are trained in turn.
 
     Args:
-        seeds: one for each architecture. Of initial weights, order of batches and augmentation.
+        seeds: one for each architecture. Of initial weights, order of batches and augmentation;
+            networks of one seed share batches.
         epochs: where to stop; by default at the end of the recipe.
-        streams: `own`: batches are drawn by the network's own seed, as alone; networks of one
-            seed share them. `shared`: all are given those of the first seed, which costs less
-            and correlates their errors.
         checkpoints: for each architecture, where its state is kept, as `loop.train` keeps it:
             each can do without the others and without the population. Networks go on together
             from where they are, those that have come equally far.
@@ -160,7 +155,6 @@ def train_population(
     """
     _check(architectures, seeds)
     last = recipe.epochs if epochs is None else epochs
-    streams_of = list(seeds) if streams == "own" else [seeds[0]] * len(seeds)
     paths = list(checkpoints) or [None] * len(seeds)
     identities = [
         identity_of(recipe, seed, splits, space.to_string(arch), data)
@@ -174,15 +168,9 @@ def train_population(
 
     def attempt(part: Sequence[int]) -> list[Outcome]:
         members = [architectures[model] for model in part]
-        network = assemble(space, members, data, recipe, [seeds[model] for model in part])
-        run = Run(
-            network,
-            data,
-            recipe,
-            [streams_of[model] for model in part],
-            splits,
-            graph=recipe.graph,
-        )
+        theirs = [seeds[model] for model in part]
+        network = assemble(space, members, data, recipe, theirs)
+        run = Run(network, data, recipe, theirs, splits, graph=recipe.graph)
         if there := [state for model in part if (state := states[model])]:
             run.restore(there)
 

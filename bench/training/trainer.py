@@ -33,14 +33,6 @@ class Trainer:
     device: str = "auto"
     threads: int = 1
 
-    def prepare(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        """Load the data set, for good; returns what answers requests.
-
-        Raises:
-            ValueError: the space or the recipe is not for data of this kind.
-        """
-        return partial(self.answer, self.read())
-
     def read(self) -> Data:
         """Make this process ready to train; returns the data set, on the device.
 
