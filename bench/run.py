@@ -245,7 +245,7 @@ def jobs_for(cells: Sequence[Cell]) -> int:
 
 
 def unready(cells: Sequence[Cell], seeds: range, results: Path, *, jobs: int = 1) -> list[str]:
-    """Why cells with seeds to run cannot begin: a sentence for each objective that is not ready.
+    """Why dear cells with seeds to run cannot begin: a sentence for each objective not ready.
 
     Args:
         jobs: in how many processes they are to run; those get themselves ready.
@@ -257,7 +257,7 @@ def unready(cells: Sequence[Cell], seeds: range, results: Path, *, jobs: int = 1
     needed = {
         id(cell.objective): cell.objective
         for cell in cells
-        if shards_to_run(cell.folder(results), seeds, cell.shard_size)
+        if cell.objective.journalled and shards_to_run(cell.folder(results), seeds, cell.shard_size)
     }
     for objective in needed.values():
         try:

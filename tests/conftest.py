@@ -8,6 +8,8 @@ from hydra.utils import instantiate
 from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 
+from bench import cli
+
 CONF = Path(__file__).parent.parent / "conf"
 
 unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -33,3 +35,17 @@ def space(request):
 def strategy(request):
     """A factory: `strategy(space, rng, fidelities)` makes a fresh one."""
     return build(request.param)
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """`call("build", "space=chain")`: exit status, stdout and stderr, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as raised:
+            cli.main([*words])
+        out, err = capsys.readouterr()
+        return int(raised.value.code or 0), out, err
+
+    return run

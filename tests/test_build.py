@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from trainings import WORDS, write_signals
 
-from bench import cli, run
+from bench import run
 from bench.build import BuildError, InputError, choose, describe, key_of
 from bench.built import collect, discrimination, notes, to_table
 from bench.commands import training
@@ -67,19 +67,6 @@ def serial(plan, tmp_path_factory):
 def table(plan, serial):
     texts = {"source": "test", "licence": "", "citation": "", "notes": ""}
     return to_table(plan, collect(plan, serial), texts)
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        with pytest.raises(SystemExit) as raised:
-            cli.main([*words])
-        out, err = capsys.readouterr()
-        return int(raised.value.code or 0), out, err
-
-    return run
 
 
 # ------------------------------------------------------------------ which architectures

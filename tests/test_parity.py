@@ -6,7 +6,7 @@ from trainings import WORDS, write_signals
 
 pytest.importorskip("torch", reason="PyTorch is absent")
 
-from bench import build, cli, compose, parity
+from bench import build, compose, parity
 from bench.build import BuildError, InputError, Plan
 from bench.built import Built, Failure, collect, put, to_table
 from bench.parity import Reference
@@ -212,19 +212,6 @@ def test_the_figure_shows_both(tmp_path):
 
 
 # ----------------------------------------------------------------------- the command
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        with pytest.raises(SystemExit) as raised:
-            cli.main([*words])
-        out, err = capsys.readouterr()
-        return int(raised.value.code or 0), out, err
-
-    return run
 
 
 def test_a_table_is_repeated_exactly_under_its_own_seeds(call, data, tmp_path):

@@ -54,19 +54,6 @@ def done(made, tmp_path_factory):
     return retrain(trainer, arch, range(2), out, deadline=300.0)
 
 
-@pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        with pytest.raises(SystemExit) as raised:
-            cli.main([*words])
-        out, err = capsys.readouterr()
-        return int(raised.value.code or 0), out, err
-
-    return run
-
-
 # -------------------------------------------------------------------- the last training
 
 

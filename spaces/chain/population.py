@@ -15,7 +15,7 @@ from spaces.chain.network import LAYER, around
 from spaces.chain.space import KERNELS, kernels
 
 # On one core, twelve networks for signals take 0.7 to 0.9 of the processor time of one at a time
-# (tests/benchmarks/together.py); six for images took 1.3 to 2 times as much.
+# (tests/benchmarks/together.py). Images keep a core busy one network at a time.
 DEVICES = {"cpu": (2,), "cuda": (2, 3)}
 
 
