@@ -81,16 +81,17 @@ def test_a_training_is_that_of_one_at_a_time(mix, data, rules, seeds):
 
 
 @pytest.mark.parametrize("rules", RECIPES)
-def test_a_population_goes_on_from_those_trained_alone_and_they_from_it(tmp_path, rules):
+@pytest.mark.parametrize("data", [SIGNALS, IMAGES], ids=["signals", "images"])
+def test_a_population_goes_on_from_those_trained_alone_and_they_from_it(tmp_path, data, rules):
     rules, seeds = recipe(**RECIPES[rules]), [1, 2, 3, 1, 2]
-    whole = [alone(arch, seed, SIGNALS, rules)[0] for arch, seed in zip(MIX, seeds, strict=True)]
+    whole = [alone(arch, seed, data, rules)[0] for arch, seed in zip(MIX, seeds, strict=True)]
     paths = [tmp_path / f"{model}.pt" for model in range(len(MIX))]
     for arch, seed, path in zip(MIX, seeds, paths, strict=True):
-        alone(arch, seed, SIGNALS, rules, epochs=1, checkpoint=path)
-    train_population(SPACE, MIX, SIGNALS, rules, seeds=seeds, epochs=3, checkpoints=paths)
+        alone(arch, seed, data, rules, epochs=1, checkpoint=path)
+    train_population(SPACE, MIX, data, rules, seeds=seeds, epochs=3, checkpoints=paths)
     for arch, seed, path, wanted in zip(MIX, seeds, paths, whole, strict=True):
         assert checkpoint.load(path)["outcome"]["epochs"] == 3
-        found, outcome = alone(arch, seed, SIGNALS, rules, checkpoint=path)
+        found, outcome = alone(arch, seed, data, rules, checkpoint=path)
         assert outcome.epochs == 4
         assert_close(found.state_dict(), wanted.state_dict())
 

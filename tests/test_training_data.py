@@ -219,6 +219,22 @@ def test_sizes_that_do_not_fit_are_named(sizes):
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"padding": (8, 0)},
+        {"padding": (-1, 8)},
+        {"padding": (0, 8, 9)},
+        {"padding": ()},
+        {"max_translation": 0},
+    ],
+    ids=str,
+)
+def test_paddings_and_translations_that_are_none_are_named(settings):
+    with pytest.raises(ValueError, match=r"padding is \[.*\], max_translation \d+; allowed: two"):
+        signals.mnist1d(train=30, valid=20, test=50, **settings)
+
+
+@pytest.mark.parametrize(
     ("code", "kind", "sentence"),
     [
         ("import mnist1d_is_absent as mnist1d", OSError, "could not be generated: .*absent"),

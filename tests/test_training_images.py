@@ -504,7 +504,8 @@ def test_the_yaml_states_the_defaults(name):
     load = LOADABLE[name]["load"]
     parameters = inspect.signature(get_object(load["_target_"])).parameters
     stated = {key: value for key, value in load.items() if not key.startswith("_")}
-    assert stated == {key: parameter.default for key, parameter in parameters.items()}
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+    assert stated == OmegaConf.to_container(OmegaConf.create(defaults))
 
 
 def test_what_can_be_filled_can_be_loaded():

@@ -48,7 +48,7 @@ def restore(
             if one.shape == stacked.shape[1:]:
                 missing = torch.zeros_like(one)
                 value = torch.stack([row.get(key, missing) for row in rows])
-                optimizer.state[stacked][key] = value.to(stacked.device)
+                optimizer.state[stacked][key] = torch.empty_like(stacked).copy_(value)
             else:
                 optimizer.state[stacked][key] = one.clone()  # of steps, on the CPU and shared
 

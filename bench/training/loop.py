@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -17,10 +18,9 @@ from bench.training.checkpoint import load, save
 from bench.training.data import Data, augment, derive, order_of
 from bench.training.recipe import Recipe
 
-EVALUATION_BATCH = 1000
-IMAGES_ON_CPU = (
-    250  # activations of more leave malloc's heap: each page is mapped anew, 1.6x slower
-)
+# Positions that are evaluated at a time: 32 images of CIFAR-10 keep activations within the cache of
+# a core, 250 take up to 1.5 times as long; a GPU wants more.
+EVALUATED = {"cpu": 1 << 15, "cuda": 1 << 20}
 CHECKPOINT_SECONDS = 30.0  # of training that a kill may cost
 
 
@@ -182,8 +182,6 @@ class _Run:
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.outcome = Outcome(errors={split: [] for split in splits})
         self.found: dict[str, torch.Tensor] = {}  # what the last epoch predicted
-        images_on_cpu = data.train[0].dim() == 4 and data.train[0].device.type == "cpu"
-        self.evaluated = IMAGES_ON_CPU if images_on_cpu else EVALUATION_BATCH  # inputs at a time
         self.identity = identity_of(recipe, seed, splits, name, data)
 
     def state(self) -> dict[str, Any]:
@@ -200,6 +198,10 @@ class _Run:
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for weights, kept in self.optimizer.state.items():
+            for name, some in kept.items():
+                if some.shape == weights.shape:  # a fused step expects them alike in memory, too
+                    kept[name] = torch.empty_like(weights).copy_(some)
         self.outcome = Outcome(**state["outcome"])
 
     def epoch(self) -> None:
@@ -271,7 +273,7 @@ class _Run:
         """The class each input is put into, shape `[n]`; logits that are not finite diverged."""
         self.network.eval()
         inputs, _ = getattr(self.data, split)
-        size = max(1, self.evaluated // self.outcome.micro_batches)
+        size = max(1, evaluated(inputs) // self.outcome.micro_batches)
         with self.precision():
             logits = torch.cat(
                 [
@@ -295,6 +297,11 @@ class _Run:
             self.outcome.f1[split] = macro_f1(found, labels, self.data.classes)
             if split not in self.splits:
                 self.outcome.errors[split] = [self.error(split, found)]
+
+
+def evaluated(inputs: torch.Tensor) -> int:
+    """How many of these are put through a network at a time where none learns."""
+    return max(1, EVALUATED[inputs.device.type] // prod(inputs.shape[1:][-2:]))
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

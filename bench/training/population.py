@@ -27,8 +27,8 @@ from bench.training.checkpoint import load, save
 from bench.training.data import Data, augment, derive, order_of
 from bench.training.loop import (
     CHECKPOINT_SECONDS,
-    EVALUATION_BATCH,
     Outcome,
+    evaluated,
     held,
     identity_of,
     macro_f1,
@@ -368,8 +368,9 @@ class Run:
         self.network.eval()
         device = self.data.train[1].device
         found, finite = [], torch.ones(self.network.count, dtype=torch.bool, device=device)
-        size = max(self.recipe.batch_size, EVALUATION_BATCH // self.network.count)
-        for some in torch.split(getattr(self.data, split)[0], size):
+        inputs, _ = getattr(self.data, split)
+        size = max(self.recipe.batch_size, evaluated(inputs) // self.network.count)
+        for some in torch.split(inputs, size):
             with self.precision():
                 logits = self.network(self.data.prepare(some)).float()
             finite &= logits.isfinite().all(2).all(1)

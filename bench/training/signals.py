@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ def mnist1d(
     train: int = 12000,
     valid: int = 10000,
     test: int = 10000,
+    padding: Sequence[int] = (36, 60),
+    max_translation: int = 48,
     correlated_noise: float = 0.25,
     noise: float = 0.1,
     seed: int = 42,
@@ -44,12 +47,16 @@ def mnist1d(
     it has are defaults here, too. What was generated is kept in the data folder.
 
     Args:
+        padding: fewest and most positions that are added to a digit, which has 12; together they
+            are then scaled to 40.
+        max_translation: by how many positions, at most less one, what is padded is rolled.
         correlated_noise, noise: the scales of the noise around a digit, and everywhere.
 
     Raises:
         ImportError: the package is not installed.
         OSError: it failed.
-        ValueError: the parts do not split evenly into ten classes.
+        ValueError: the parts do not split evenly into ten classes, or the padding or the
+            translation is none.
     """
     count = train + valid + test
     if count % 10 or min(train, valid, test) < 1:
@@ -57,15 +64,23 @@ def mnist1d(
             f"train, valid and test are {train}, {valid} and {test}; allowed: whole numbers "
             "from 1, together a multiple of 10"
         )
+    if not (len(padding) == 2 and 0 <= padding[0] <= padding[1]) or max_translation < 1:
+        raise ValueError(
+            f"padding is {list(padding)}, max_translation {max_translation}; allowed: two whole "
+            "numbers from 0, the second not smaller, and a whole number from 1"
+        )
     settings = {
         "num_samples": count,
         "train_split": 0.5,
+        "padding": list(padding),
+        "max_translation": max_translation,
         "corr_noise_scale": correlated_noise,
         "iid_noise_scale": noise,
         "seed": seed,
     }
-    name = f"mnist1d-{count}-{correlated_noise}-{noise}-{seed}.npz"
-    path = data_folder() / "mnist1d" / name
+    length = f"{padding[0]}-{padding[1]}-{max_translation}"
+    name = f"mnist1d-{count}-{length}-{correlated_noise}-{noise}-{seed}"
+    path = data_folder() / "mnist1d" / f"{name}.npz"
     if not path.exists():
         _generate(settings, path)
     with np.load(path) as file:
@@ -78,7 +93,7 @@ def mnist1d(
     return Data(part(0, train), part(train, train + valid), part(train + valid, count), classes=10)
 
 
-def _generate(settings: dict[str, float], path: Path) -> None:
+def _generate(settings: Mapping[str, object], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{os.getpid()}-{path.name}")
     try:
