@@ -52,9 +52,9 @@ def plan():
 
 
 @pytest.fixture(scope="module")
-def apart(plan):
-    """The same where there are no populations."""
-    return replace(plan, about=plan.about | {"population": False})
+def joined(plan):
+    """The same where there are populations, as on a GPU."""
+    return replace(plan, about=plan.about | {"population": True})
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +230,8 @@ def test_parameters_and_flops_are_those_of_the_formula(plan, table):
         weights = [4 * kernel * (1 if depth == 0 else 4) for depth, kernel in enumerate(kernels)]
         assert known.columns["parameters"][row] == sum(weights) + 8 * len(kernels) + 50
         length, flops = 40, 40
-        for depth in range(len(kernels)):
-            length = -(-length // (2 if depth < 2 else 1))
+        for depth, kernel in enumerate(kernels):
+            length -= kernel - 1
             flops += weights[depth] * length
         assert known.columns["flops"][row] == flops
 
@@ -289,8 +289,8 @@ def sealed_by(plan, folder, *answers, costs=False):
     return small, supervisor, collect(small, folder)
 
 
-def test_what_answers_become(apart, tmp_path):
-    small, supervisor, built = sealed_by(apart, tmp_path, good(), good(), costs=True)
+def test_what_answers_become(plan, tmp_path):
+    small, supervisor, built = sealed_by(plan, tmp_path, good(), good(), costs=True)
     assert built.failures == []
     assert built.columns["errors"].shape == (1, 2, 3, 2)
     assert (built.columns["errors"] == [0.5, 0.25]).all()
@@ -303,11 +303,11 @@ def test_what_answers_become(apart, tmp_path):
     assert {one["architecture"] for one in supervisor.asked} == set(small.architectures)
 
 
-def test_failed_trainings_are_missing_and_listed(apart, tmp_path):
+def test_failed_trainings_are_missing_and_listed(plan, tmp_path):
     curves = {"train": [0.5], "valid": [0.75], "test": [0.25]}
     broken = good(status="diverged", errors=curves, epochs=1, f1={})
     late = {"status": "timeout", "message": "no answer within 5 seconds"}
-    small, _, built = sealed_by(apart, tmp_path, good(), broken, late, late)
+    small, _, built = sealed_by(plan, tmp_path, good(), broken, late, late)
     names = [small.space.to_string(arch) for arch in small.architectures]
     (shard,) = tmp_path.glob("trials-*")
     assert built.failures == [
@@ -339,8 +339,8 @@ def test_failed_trainings_are_missing_and_listed(apart, tmp_path):
         {"data": "another"},
     ],
 )
-def test_strange_answers_are_failures(apart, tmp_path, changes):
-    _, _, built = sealed_by(apart, tmp_path, good(**changes), good())
+def test_strange_answers_are_failures(plan, tmp_path, changes):
+    _, _, built = sealed_by(plan, tmp_path, good(**changes), good())
     assert [one.status for one in built.failures] == ["bad_result"]
     assert np.isnan(built.columns["errors"][0, 0]).all()
     assert np.isnan(built.columns["f1"][0, 0]).all()
@@ -348,20 +348,20 @@ def test_strange_answers_are_failures(apart, tmp_path, changes):
 
 
 @pytest.mark.parametrize(("status", "tries"), [("signal", 2), ("exit", 2), ("exception", 1)])
-def test_what_may_be_the_machines_doing_is_tried_once_more(apart, tmp_path, status, tries):
+def test_what_may_be_the_machines_doing_is_tried_once_more(plan, tmp_path, status, tries):
     failed = {"status": status, "message": "…"}
     answers = [failed, good(), good()] if tries == 2 else [failed, good()]
     supervisor = Answers(*answers)
-    small = replace(apart, architectures=apart.architectures[:1], costs=False)
+    small = replace(plan, architectures=plan.architectures[:1], costs=False)
     build._train_shard(small, tmp_path, range(2), supervisor, bool)
     assert len(collect(small, tmp_path).failures) == 2 - tries
     assert not supervisor.answers
 
 
-def test_a_shard_is_asked_as_a_population(plan, tmp_path):
+def test_a_shard_is_asked_as_a_population(joined, tmp_path):
     joint = {"status": "ok", "answers": [good(together=2), good(status="diverged", together=2)]}
     supervisor = Answers(joint)
-    small = replace(plan, architectures=plan.architectures[:1])
+    small = replace(joined, architectures=joined.architectures[:1])
     build._train_shard(small, tmp_path, range(2), supervisor, bool)
     assert [one["kind"] for one in supervisor.asked] == ["together", "costs", "costs"]
     assert [one["seed"] for one in supervisor.asked[0]["trainings"]] == [0, 1]
@@ -370,9 +370,9 @@ def test_a_shard_is_asked_as_a_population(plan, tmp_path):
     assert built.columns["epoch_seconds"][0, 0] == 40.0  # alone, and not its share
 
 
-def test_a_population_too_is_tried_once_more(plan, tmp_path):
+def test_a_population_too_is_tried_once_more(joined, tmp_path):
     joint = {"status": "ok", "answers": [good(together=2), good(together=2)]}
-    _, supervisor, built = sealed_by(plan, tmp_path, {"status": "signal"}, joint)
+    _, supervisor, built = sealed_by(joined, tmp_path, {"status": "signal"}, joint)
     assert [one["kind"] for one in supervisor.asked] == ["together", "together"]
     assert built.failures == []
 
@@ -392,8 +392,8 @@ def test_the_code_is_that_of_the_beginning(plan, monkeypatch):
         {"status": "ok"},
     ],
 )
-def test_a_population_that_fails_is_trained_one_at_a_time(plan, tmp_path, joint):
-    small, supervisor, built = sealed_by(plan, tmp_path, joint, good(), good())
+def test_a_population_that_fails_is_trained_one_at_a_time(joined, tmp_path, joint):
+    small, supervisor, built = sealed_by(joined, tmp_path, joint, good(), good())
     assert [one["kind"] for one in supervisor.asked] == ["together", "train", "train"]
     assert built.failures == []
     assert built.columns["epoch_seconds"].tolist() == [[1.5, 1.5]]
@@ -414,9 +414,9 @@ def test_what_divides_the_best():
             discrimination(few)
 
 
-def test_nothing_but_failures_is_no_table(apart, tmp_path):
+def test_nothing_but_failures_is_no_table(plan, tmp_path):
     failed = {"status": "oom_cuda", "message": "out of memory"}
-    small, _, built = sealed_by(apart, tmp_path, failed, failed)
+    small, _, built = sealed_by(plan, tmp_path, failed, failed)
     with pytest.raises(TableError, match=r"^every training failed; the first: oom_cuda out of m"):
         to_table(small, built, {})
 

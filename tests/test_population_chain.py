@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 import small  # noqa: E402
 
+import spaces.chain.population  # noqa: E402
 from bench.training import checkpoint, loop, population  # noqa: E402
 from bench.training.data import Data  # noqa: E402
 from bench.training.population import Run, assemble, choose, train_population  # noqa: E402
@@ -38,7 +39,7 @@ def doubled(data):
     return Double(data.train, data.valid, data.test, data.classes)
 
 
-SIGNALS, IMAGES = doubled(small.signals()), doubled(small.images(40))
+SIGNALS, IMAGES = doubled(small.signals(length=40)), doubled(small.images(40))
 
 
 def recipe(**changes):
@@ -154,12 +155,13 @@ def test_states_that_are_not_equally_far_are_refused(tmp_path):
 
 
 def answers(trainings, rules):
-    worker = Worker(Trainer(SPACE, small.signals, rules))
+    worker = Worker(Trainer(SPACE, lambda: SIGNALS, rules))
     request = {"kind": "together", "trainings": trainings, "epochs": 2, "final": ("test",)}
     return worker.answer(SIGNALS, request | {"splits": ("train", "valid")})["answers"]
 
 
-def test_a_worker_answers_for_many_as_for_each():
+def test_a_worker_answers_for_many_as_for_each(monkeypatch):
+    monkeypatch.setattr(spaces.chain.population, "DEVICES", {"cpu": (2,)})
     rules = recipe()
     trainings = [
         {"architecture": arch, "seed": seed, "checkpoint": None} for seed, arch in enumerate(MIX)
@@ -176,9 +178,8 @@ def test_a_worker_answers_for_many_as_for_each():
 
 
 def test_where_populations_are_trained():
-    assert choose(SPACE, recipe(), torch.device("cpu"))
-    assert choose(SPACE, recipe(), torch.device("cpu"), (1, 40))
-    assert not choose(SPACE, recipe(), torch.device("cpu"), (3, 32, 32))
-    assert choose(SPACE, recipe(), torch.device("cuda"), (3, 32, 32))
     assert choose(SPACE, recipe(), torch.device("cuda"))
-    assert not choose(SPACE, recipe(compile=True), torch.device("cpu"))
+    assert choose(SPACE, recipe(), torch.device("cuda"), (1, 40))
+    assert choose(SPACE, recipe(), torch.device("cuda"), (3, 32, 32))
+    assert not choose(SPACE, recipe(), torch.device("cpu"), (1, 40))
+    assert not choose(SPACE, recipe(compile=True), torch.device("cuda"))

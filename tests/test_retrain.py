@@ -66,7 +66,7 @@ def test_training_and_validation_data_are_joined(made):
 
 def test_it_trained_on_both_and_tells_of_them(done, made):
     joined = Joined(made.load)()
-    assert done.about == {"population": True, **about(joined)}
+    assert done.about == {"population": False, **about(joined)}
     assert done.about["examples"]["train"] == 300
     assert done.costs["parameters"] == 4 * 3 + 16 * 5 + 16 * 4 + 24 + 50
     assert done.costs["flops"] > 0
@@ -191,7 +191,7 @@ def test_a_run_is_retrained_as_it_was(run, call, tmp_path):
     assert told["genes"] == list(incumbent(run, 1).architecture)
     assert out.startswith(Chain().to_string(tuple(told["genes"])) + "\n  test accuracy ")
     assert told["recipe"]["epochs"] == 2  # of the run, not of the yaml
-    assert told["recipe"]["network"] == {"width": 4, "strided": 2}
+    assert told["recipe"]["network"] == {"width": 4, "strided": 0}
     assert told["data"]["examples"] == {"train": 300, "valid": 100, "test": 100}
 
 
@@ -199,9 +199,9 @@ def test_words_count_more_than_the_run(run):
     stored = final.stored_parts(incumbent(run).cell)
     made = compose.training(["recipe.epochs=3"], stored)
     assert made.recipe.epochs == 3
-    assert made.recipe.network == {"width": 4, "strided": 2}
+    assert made.recipe.network == {"width": 4, "strided": 0}
     made = compose.training(["recipe=chain"], stored)
-    assert made.recipe.network == {"width": 16, "strided": 2}
+    assert made.recipe.network == {"width": 16, "strided": 0}
     assert made.load.keywords["train"] == 200
 
 

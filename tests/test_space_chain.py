@@ -61,7 +61,7 @@ def test_every_chain_runs_on_signals():
         assert counted == parameters(arch, (1, 40), 10, 4)
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8), (1, 5, 9), (2, 3)])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8), (1, 5, 9), (2, 46)])
 def test_some_chains_run_on_other_shapes(shape):
     torch = pytest.importorskip("torch", reason="networks need PyTorch")
     from spaces.chain.network import build
@@ -77,16 +77,16 @@ def test_layers_as_described():
     torch = pytest.importorskip("torch", reason="networks need PyTorch")
     from spaces.chain.network import build
 
-    network = build(SPACE, SPACE.from_string("6-3-4"), (1, 40), 10)
-    layers = [some for some in network if isinstance(some, torch.nn.Conv1d)]
-    assert [some.kernel_size[0] for some in layers] == [6, 3, 4]
-    assert [some.stride[0] for some in layers] == [2, 2, 1]
+    network = build(SPACE, SPACE.from_string("6-3-4"), (1, 40), 10, strided=1)
+    layers = [some for some in network if isinstance(some, torch.nn.Conv2d)]
+    assert [some.kernel_size for some in layers] == [(1, 6), (1, 3), (1, 4)]
+    assert [some.stride[1] for some in layers] == [2, 1, 1]
     assert [some.in_channels for some in layers] == [1, 16, 16]
     positions, x = [], torch.randn(2, 1, 40)
     for some in network[:-2]:
         x = some(x)
-        positions += [x.shape[2]] if isinstance(some, torch.nn.Conv1d) else []
-    assert positions == [20, 10, 10]
+        positions += [tuple(x.shape[2:])] if isinstance(some, torch.nn.Conv2d) else []
+    assert positions == [(1, 18), (1, 16), (1, 13)]
     pooled = network[-2](torch.arange(24.0).reshape(2, 3, 4))
     assert pooled.tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
 
@@ -98,6 +98,18 @@ def test_settings_that_make_no_network(settings):
 
     with pytest.raises(ValueError, match=r"width is \d+ and strided -?\d; allowed: 1 and more, 0"):
         build(SPACE, SPACE.from_string("3-3"), (1, 40), 10, **settings)
+
+
+@pytest.mark.parametrize(("text", "strided", "least"), [("3-3", 0, 5), ("6-3-4", 2, 22)])
+def test_a_signal_that_is_too_short_is_named(text, strided, least):
+    torch = pytest.importorskip("torch", reason="networks need PyTorch")
+    from spaces.chain.network import build
+
+    arch = SPACE.from_string(text)
+    network = build(SPACE, arch, (1, least), 10, strided=strided).eval()
+    assert network(torch.zeros(1, 1, least)).shape == (1, 10)
+    with pytest.raises(ValueError, match=f"{least - 1} positions; allowed .*'{text}': {least} and"):
+        build(SPACE, arch, (1, least - 1), 10, strided=strided)
 
 
 def test_kernels_are_those_of_the_texts():

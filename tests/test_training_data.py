@@ -173,7 +173,8 @@ numpy.savez(sys.argv[1], **{name: made[name] for name in ("x", "y", "x_test", "y
 
 def test_the_published_set_is_reproduced(folder, tmp_path):
     """4,000 signals for training and 1,000 for testing, by the package's defaults."""
-    data = signals.mnist1d(train=3500, valid=500, test=1000, noise=0.02)
+    paper = {"padding": (36, 60), "max_translation": 48, "noise": 0.02}
+    data = signals.mnist1d(train=3500, valid=500, test=1000, **paper)
     subprocess.run([sys.executable, "-c", PUBLISHED, str(tmp_path / "made.npz")], check=True)
     with np.load(tmp_path / "made.npz") as made:
         inputs = torch.cat([data.train[0], data.valid[0]])[:, 0]

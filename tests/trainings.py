@@ -15,6 +15,6 @@ def write_signals(folder):
     labels = np.arange(400) % 10
     places = np.linspace(0, 2 * np.pi, 40)
     waves = np.sin(places * (1 + labels[:, None])) + 0.3 * rng.standard_normal((400, 40))
-    path = folder / "mnist1d/mnist1d-400-36-60-48-0.25-0.1-42.npz"
+    path = folder / "mnist1d/mnist1d-400-0-8-6-0.25-0.15-42.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, x=waves, y=labels)

@@ -47,14 +47,13 @@ class Convolutions(Stacked):
         rows: Rows,
         inputs: int,
         outputs: int,
-        kernel: int,
+        window: tuple[int, int],
         convolve: Convolve,
         stride: int = 1,
-        axes: int = 2,
     ) -> None:
         super().__init__(rows)
         self.stride, self.convolve = stride, convolve
-        self.parameter("weight", outputs, inputs, *(kernel,) * axes)
+        self.parameter("weight", outputs, inputs, *window)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.convolve(x, self.weight, self.stride)

@@ -1,9 +1,11 @@
 """Many chain CNNs as one; `network.py` says what each of them is.
 
-In every layer the networks are grouped by kernel, and a group is one convolution.
+In every layer the networks are grouped by kernel and by the size of their maps, and a group is one
+convolution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import torch
 from torch import nn
@@ -11,12 +13,11 @@ from torch.nn import functional
 
 from bench.space import Architecture, Space
 from bench.training.stacked import Convolutions, Linears, Norms, Population, apart
-from spaces.chain.network import LAYER, around
+from spaces.chain.network import LAYER, around, window
 from spaces.chain.space import KERNELS, kernels
 
-# On one core, twelve networks for signals take 0.7 to 0.9 of the processor time of one at a time
-# (tests/benchmarks/together.py). Images keep a core busy one network at a time.
-DEVICES = {"cpu": (2,), "cuda": (2, 3)}
+# One network at a time keeps a core as busy (tests/benchmarks/together.py).
+DEVICES = {"cuda": (2, 3)}
 
 
 def build(
@@ -26,7 +27,7 @@ def build(
     classes: int,
     *,
     width: int = 16,
-    strided: int = 2,
+    strided: int = 0,
 ) -> "Networks":
     """A population of what `network.build` makes."""
     return Networks(list(map(kernels, architectures)), inputs, classes, width, strided)
@@ -44,84 +45,105 @@ class Networks(Population):
         strided: int,
     ) -> None:
         super().__init__([sum(chain) for chain in chains])
-        self.axes = len(inputs) - 1
+        self.inputs = inputs
         self.body = nn.ModuleList()
-        held, channels = list(range(len(chains))), inputs[0]
+        held, channels = {inputs[-1]: list(range(len(chains)))}, inputs[0]
         gone: list[int] = []
         for depth in range(max(map(len, chains))):
             stride = 2 if depth < strided else 1
-            layer = Layers(chains, held, depth, channels, width, stride, self.axes)
+            layer = Layers(chains, held, depth, channels, width, stride, inputs)
             self.body.append(layer)
             held, channels = layer.held, width
-            gone += [model for model in held if len(chains[model]) == depth + 1]
+            gone += [k for some in held.values() for k in some if len(chains[k]) == depth + 1]
         rows = [(model, str(LAYER * len(chains[model]) + 1)) for model in gone]
         self.classify = Linears(rows, width, classes)
         self.order: torch.Tensor
         self.register_buffer("order", torch.tensor(gone).argsort(), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() > self.axes + 2:
+        if x.dim() > len(self.inputs) + 1:
             x = x.transpose(0, 1)  # inputs of their own
-        features = []
+        if len(self.inputs) == 2:
+            x = x.unsqueeze(-2)
+        maps, features = {self.inputs[-1]: x}, []
         for layer in self.body:
             assert isinstance(layer, Layers)
-            x = layer(x)
-            features.append(x.index_select(1, layer.leaving).flatten(3).mean(3))
+            maps = layer(maps)
+            features += [
+                maps[size].index_select(1, layer.get_buffer(f"leaving_{size}")).flatten(3).mean(3)
+                for size in layer.held
+            ]
         logits: torch.Tensor = self.classify(torch.cat(features, 1))
         return logits.index_select(0, self.order)
 
 
 class Layers(nn.Module):
-    """The layer at one depth, of the networks that have it; it puts them in the order `held`."""
+    """The layer at one depth, of the networks that have it.
 
-    leaving: torch.Tensor
+    They are together by the size of their maps, which kernels make smaller where nothing is padded;
+    `held` says who is where.
+    """
 
     def __init__(
         self,
         chains: Sequence[Sequence[int]],
-        before: Sequence[int],
+        before: Mapping[int, Sequence[int]],
         depth: int,
         inputs: int,
         outputs: int,
         stride: int,
-        axes: int,
+        seen: tuple[int, ...],
     ) -> None:
         super().__init__()
-        self.axes = axes
-        self.held: list[int] = []
-        self.groups = nn.ModuleDict()
-        for kernel in KERNELS:
-            who = [k for k in before if len(chains[k]) > depth and chains[k][depth] == kernel]
+        self.held: dict[int, list[int]] = {}
+        self.groups: list[tuple[int, int, str]] = []
+        """Sizes before and after, and the name of the convolution between them."""
+        for size, kernel in product(before, KERNELS):
+            who = [k for k in before[size] if len(chains[k]) > depth and chains[k][depth] == kernel]
             if who:
-                self.held += who
+                name = f"{size}_{kernel}"
+                smaller = (size - (kernel if len(seen) == 2 else 1)) // stride + 1
+                self.groups.append((size, smaller, name))
+                self.held.setdefault(smaller, []).extend(who)
                 rows = [(model, str(LAYER * depth + 1)) for model in who]
-                self.groups[str(kernel)] = Convolutions(
-                    rows, inputs, outputs, kernel, same, stride, axes
+                convolution = Convolutions(
+                    rows, inputs, outputs, window(kernel, seen), same, stride
                 )
-                places = torch.tensor([before.index(model) for model in who])
-                self.register_buffer(f"places_{kernel}", places, persistent=False)
-        self.is_one_group = self.held == list(before) and len(self.groups) == 1
-        self.norm = Norms([(model, str(LAYER * depth + 2)) for model in self.held], outputs)
-        last = [place for place, k in enumerate(self.held) if len(chains[k]) == depth + 1]
-        self.register_buffer("leaving", torch.tensor(last, dtype=torch.long), persistent=False)
+                self.add_module(f"convolution_{name}", convolution)
+                places = torch.tensor([before[size].index(model) for model in who])
+                self.register_buffer(f"places_{name}", places, persistent=False)
+        for size, some in self.held.items():
+            rows = [(model, str(LAYER * depth + 2)) for model in some]
+            self.add_module(f"norm_{size}", Norms(rows, outputs))
+            last = [place for place, k in enumerate(some) if len(chains[k]) == depth + 1]
+            places = torch.tensor(last, dtype=torch.long)
+            self.register_buffer(f"leaving_{size}", places, persistent=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() == self.axes + 2 or self.is_one_group:
-            found = [group(x) for group in self.groups.values()]
-        else:
-            found = [
-                group(x.index_select(1, self.get_buffer(f"places_{kernel}")))
-                for kernel, group in self.groups.items()
-            ]
-        normed: torch.Tensor = self.norm(torch.cat(found, 1) if found[1:] else found[0])
-        return functional.relu(normed, inplace=True)
+    def forward(self, maps: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+        found: dict[int, list[torch.Tensor]] = {size: [] for size in self.held}
+        for before, after, name in self.groups:
+            x, places = maps[before], self.get_buffer(f"places_{name}")
+            if x.dim() == 5 and len(places) < x.shape[1]:
+                x = x.index_select(1, places)
+            found[after].append(self.get_submodule(f"convolution_{name}")(x))
+        return {
+            size: functional.relu(
+                self.get_submodule(f"norm_{size}")(torch.cat(some, 1) if some[1:] else some[0]),
+                inplace=True,
+            )
+            for size, some in found.items()
+        }
 
 
 def same(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
-    """Convolutions `[networks, outputs, inputs, …]` as one, of what all see or each its own."""
-    networks, _, _, *window = weight.shape
-    shared = x.dim() == weight.dim() - 1
-    padded = functional.pad(x if shared else x.flatten(1, 2), around(window[0]) * len(window))
-    convolve = functional.conv1d if len(window) == 1 else functional.conv2d
-    found = convolve(padded, weight.flatten(0, 1), stride=stride, groups=1 if shared else networks)
+    """Convolutions `[networks, outputs, inputs, height, width]` as one, of what all see or each its
+    own; padded where kernels have a height.
+    """
+    networks, _, _, height, kernel = weight.shape
+    shared = x.dim() == 4
+    x = x if shared else x.flatten(1, 2)
+    if height > 1:
+        x = functional.pad(x, around(kernel) * 2)
+    groups = 1 if shared else networks
+    found = functional.conv2d(x, weight.flatten(0, 1), stride=stride, groups=groups)
     return apart(found, networks)

@@ -73,7 +73,7 @@ class Networks(Population):
         super().__init__([traffic(arch, cells) for arch in architectures])
         everyone = list(range(len(architectures)))
         joined = [model for model in everyone if 0 in useful(architectures[model])]
-        self.stem = Convolutions(named(joined, "0"), inputs[0], channels, 3, convolve)
+        self.stem = Convolutions(named(joined, "0"), inputs[0], channels, (3, 3), convolve)
         self.stem_norm = Norms(named(joined, "1"), channels)
         self.body = nn.ModuleList()
         place = 2  # in the network, which is a sequence
@@ -230,7 +230,9 @@ class ReluConvNorms(nn.Module):
         super().__init__()
         self.inplace = inplace
         convolutions, norms = ([(k, f"{at}.{part}") for k, at in rows] for part in (1, 2))
-        self.convolve = Convolutions(convolutions, inputs, outputs, kernel, convolve, stride)
+        self.convolve = Convolutions(
+            convolutions, inputs, outputs, (kernel, kernel), convolve, stride
+        )
         self.norm = Norms(norms, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -250,7 +252,7 @@ class Reductions(nn.Module):
             ReluConvNorms(second, outputs, outputs, 3, convolve),
         )
         self.shortcut = Convolutions(
-            named(models, f"{name}.shortcut.1"), inputs, outputs, 1, convolve
+            named(models, f"{name}.shortcut.1"), inputs, outputs, (1, 1), convolve
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

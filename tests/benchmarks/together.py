@@ -5,7 +5,8 @@
 Both train for an epoch by the recipe `chain` as it ships, on random signals of MNIST-1D's shape,
 and evaluate training and validation parts. Once the twelve are four chains that differ in their
 last kernel, under three seeds each, as in a shard of `nas-arena build`; once they are drawn, under
-twelve seeds, as in a round of random search. `--quick`: fewer signals.
+twelve seeds, as in a round of random search. While the ratio stays about 1 or below, populations
+of chains are not used on a CPU (`DEVICES` in spaces/chain/population.py). `--quick`: fewer signals.
 """
 
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def alone(archs: list[Architecture], seeds: list[int], data: Data, recipe: Recip
 def main() -> None:
     options = measure.arguments(__doc__)
     torch.set_num_threads(1)
-    train, valid = (3000, 2000) if options.quick else (12000, 10000)
+    train, valid = (3000, 3000) if options.quick else (12000, 15000)
     data, recipe = signals(train, valid), part("recipe", "chain")
     rows = []
     for what, (archs, seeds) in MIXES.items():
@@ -74,7 +75,7 @@ def main() -> None:
         for arm in arms:
             arm()  # warms up
         ours, peer = measure.interleave(options.rounds or 3, *arms)
-        rows.append(measure.Row(what, ours, peer, 1.0))
+        rows.append(measure.Row(what, ours, peer))
     notes = [
         f"one epoch of {train:,} signals in batches of {recipe.batch_size}, then both parts "
         f"evaluated ({valid:,} for validation); processor seconds, one thread of torch",
