@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from bench.space import Architecture, Space
+from bench.training.layers import MeanOverPositions
 from spaces.chain.space import kernels
 
 
@@ -73,10 +74,3 @@ def around(kernel: int) -> tuple[int, int]:
 def reach(chain: Sequence[int], strided: int) -> int:
     """How many positions of the input a position after the last layer depends on."""
     return 1 + sum((kernel - 1) << min(depth, strided) for depth, kernel in enumerate(chain))
-
-
-class MeanOverPositions(nn.Module):
-    """`[batch, channels, …]` to `[batch, channels]`."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(2).mean(2)
