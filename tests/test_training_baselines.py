@@ -70,7 +70,13 @@ def published(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_ARENA_DATA", str(tmp_path_factory.mktemp("data")))
         made = mnist1d(
-            train=4000, valid=500, test=500, padding=(36, 60), max_translation=48, noise=0.02
+            train=4000,
+            valid=500,
+            test=500,
+            length=40,
+            padding=(36, 60),
+            max_translation=48,
+            noise=0.02,
         )
     whole = tuple(torch.cat(both) for both in zip(made.valid, made.test, strict=True))
     return Data(made.train, made.valid, whole, made.classes)

@@ -173,7 +173,7 @@ numpy.savez(sys.argv[1], **{name: made[name] for name in ("x", "y", "x_test", "y
 
 def test_the_published_set_is_reproduced(folder, tmp_path):
     """4,000 signals for training and 1,000 for testing, by the package's defaults."""
-    paper = {"padding": (36, 60), "max_translation": 48, "noise": 0.02}
+    paper = {"length": 40, "padding": (36, 60), "max_translation": 48, "noise": 0.02}
     data = signals.mnist1d(train=3500, valid=500, test=1000, **paper)
     subprocess.run([sys.executable, "-c", PUBLISHED, str(tmp_path / "made.npz")], check=True)
     with np.load(tmp_path / "made.npz") as made:
@@ -208,6 +208,7 @@ def test_a_set_is_generated_once(folder, monkeypatch):
             signals.mnist1d(**small_set, seed=1)
         with pytest.raises(AssertionError, match="generated again"):
             signals.mnist1d(**small_set, noise=0.0200001)
+    assert first.inputs == (1, 56)
     assert [len(split[1]) for split in (first.train, first.valid, first.test)] == [30, 20, 50]
     assert [path for path in (folder / "mnist1d").iterdir() if path.name.startswith(".")] == []
 
@@ -233,6 +234,11 @@ def test_sizes_that_do_not_fit_are_named(sizes):
 def test_paddings_and_translations_that_are_none_are_named(settings):
     with pytest.raises(ValueError, match=r"padding is \[.*\], max_translation \d+; allowed: two"):
         signals.mnist1d(train=30, valid=20, test=50, **settings)
+
+
+def test_a_length_that_is_none_is_named():
+    with pytest.raises(ValueError, match="length is 0; allowed: whole numbers from 1"):
+        signals.mnist1d(train=30, valid=20, test=50, length=0)
 
 
 @pytest.mark.parametrize(

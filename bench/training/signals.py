@@ -32,32 +32,34 @@ numpy.savez(
 
 def mnist1d(
     *,
-    train: int = 12000,
-    valid: int = 15000,
-    test: int = 15000,
-    padding: Sequence[int] = (0, 8),
-    max_translation: int = 6,
+    train: int = 10000,
+    valid: int = 7500,
+    test: int = 7500,
+    length: int = 56,
+    padding: Sequence[int] = (0, 4),
+    max_translation: int = 4,
     correlated_noise: float = 0.25,
     noise: float = 0.15,
     seed: int = 42,
 ) -> Data:
-    """Signals of length 40 in ten classes; train, validation and test parts, drawn alike.
+    """Signals in ten classes; train, validation and test parts, drawn alike.
 
-    The paper's set has padding of 36 to 60, translations below 48, noise of 0.02, 4,000 signals for
-    training and 1,000 for testing; what else it has are defaults here, too. What was generated is
-    kept in the data folder.
+    The paper's set has 40 positions, padding of 36 to 60, translations below 48, noise of 0.02,
+    4,000 signals for training and 1,000 for testing; what else it has are defaults here, too. What
+    was generated is kept in the data folder.
 
     Args:
+        length: positions of a signal.
         padding: fewest and most positions that are added to a digit, which has 12; together they
-            are then scaled to 40.
+            are then scaled to the length.
         max_translation: by how many positions, at most less one, what is padded is rolled.
         correlated_noise, noise: the scales of the noise around a digit, and everywhere.
 
     Raises:
         ImportError: the package is not installed.
         OSError: it failed.
-        ValueError: the parts do not split evenly into ten classes, or the padding or the
-            translation is none.
+        ValueError: the parts do not split evenly into ten classes, or the length, the padding or
+            the translation is none.
     """
     count = train + valid + test
     if count % 10 or min(train, valid, test) < 1:
@@ -65,6 +67,8 @@ def mnist1d(
             f"train, valid and test are {train}, {valid} and {test}; allowed: whole numbers "
             "from 1, together a multiple of 10"
         )
+    if length < 1:
+        raise ValueError(f"length is {length}; allowed: whole numbers from 1")
     if not (len(padding) == 2 and 0 <= padding[0] <= padding[1]) or max_translation < 1:
         raise ValueError(
             f"padding is {list(padding)}, max_translation {max_translation}; allowed: two whole "
@@ -73,14 +77,15 @@ def mnist1d(
     settings = {
         "num_samples": count,
         "train_split": 0.5,
+        "final_seq_length": length,
         "padding": list(padding),
         "max_translation": max_translation,
         "corr_noise_scale": correlated_noise,
         "iid_noise_scale": noise,
         "seed": seed,
     }
-    length = f"{padding[0]}-{padding[1]}-{max_translation}"
-    name = f"mnist1d-{count}-{length}-{correlated_noise}-{noise}-{seed}"
+    places = f"{length}-{padding[0]}-{padding[1]}-{max_translation}"
+    name = f"mnist1d-{count}-{places}-{correlated_noise}-{noise}-{seed}"
     path = data_folder() / "mnist1d" / f"{name}.npz"
     if not path.exists():
         _generate(settings, path)
