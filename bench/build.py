@@ -168,11 +168,13 @@ def make_plan(
     """What is to be trained, after a look at the data.
 
     Raises:
-        InputError: no process can be prepared, such as where the data or the device are absent.
+        InputError: no process can be prepared, such as where the data are absent.
+        ValueError: there is no such device.
     """
-    from bench.training.trainer import Trainer
+    from bench.training.trainer import Trainer, choose_device, on
 
-    trainer = Trainer(made.space, made.load, made.recipe, device)
+    recipe = on(made.recipe, choose_device(device))
+    trainer = Trainer(made.space, made.load, recipe, device)
     return Plan(
         made.space,
         made.dataset,

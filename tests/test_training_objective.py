@@ -28,7 +28,7 @@ from bench.training import trainer  # noqa: E402
 from bench.training.data import derive  # noqa: E402
 from bench.training.objective import TrainingObjective  # noqa: E402
 from bench.training.supervise import LONGEST_ANSWER, Supervisor  # noqa: E402
-from bench.training.trainer import Trainer, choose_device, network_builder  # noqa: E402
+from bench.training.trainer import Trainer, choose_device, network_builder, on  # noqa: E402
 from bench.training.worker import Worker  # noqa: E402
 from spaces.chain.space import Chain  # noqa: E402
 from spaces.recurrent.space import Recurrent  # noqa: E402
@@ -128,6 +128,35 @@ def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     there = torch.cuda.is_available()
     assert choose_device("auto").type == ("cuda" if there else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "can", "wanted"),
+    [
+        ("cpu", {"avx512_bf16": True}, "bf16"),
+        ("cpu", {"bf16": True}, "bf16"),
+        ("cpu", {"avx512_bf16": False, "avx2": True}, "fp32"),
+        ("cpu", {}, "fp32"),
+        ("cuda:1", {}, "bf16"),
+    ],
+)
+def test_bf16_is_for_what_computes_in_it(device, can, wanted, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    recipe, there = replace(RECIPE, precision="auto"), torch.device(device)
+    assert on(recipe, there) == replace(RECIPE, precision=wanted)
+    for given in "fp32", "bf16":
+        assert on(replace(RECIPE, precision=given), there).precision == given
+
+
+def test_a_run_records_the_precision_it_has(monkeypatch):
+    digests = {}
+    for native, precision in (True, "bf16"), (False, "fp32"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"bf16": native})
+        made = objective(recipe=replace(RECIPE, precision="auto"))
+        assert made.recipe.precision == precision
+        assert objective(recipe=replace(RECIPE, precision=precision)).digest == made.digest
+        digests[precision] = made.digest
+    assert digests["bf16"] != digests["fp32"]
 
 
 def test_digests_tell_objectives_apart(monkeypatch):

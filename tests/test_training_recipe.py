@@ -22,7 +22,7 @@ def recipe(**changes):
         ({"optimizer": "adam"}, "optimizer is 'adam'; allowed: sgd, adamw"),
         ({"schedule": "step"}, "schedule is 'step'; allowed: cosine, one_cycle, constant"),
         ({"augmentation": "cutout"}, "augmentation is 'cutout'; allowed: none, crop_flip, shift"),
-        ({"precision": "fp16"}, "precision is 'fp16'; allowed: fp32, bf16"),
+        ({"precision": "fp16"}, "precision is 'fp16'; allowed: auto, fp32, bf16"),
         ({"epochs": 0}, "epochs is 0; allowed: above 0"),
         ({"epochs": 2.5}, "epochs is 2.5; allowed: a whole number"),
         ({"batch_size": -1}, "batch_size is -1; allowed: above 0"),

@@ -218,7 +218,7 @@ def _retrain(words: list[str]) -> int:
     _device(given, problems)
     seed = _whole(given, "seed", 0, 10**12, problems) if given["seed"] else None
     from bench.training import final
-    from bench.training.trainer import Trainer
+    from bench.training.trainer import Trainer, choose_device, on
 
     origin: dict[str, Any] = {}
     stored, text, found = None, given["architecture"], None
@@ -237,7 +237,8 @@ def _retrain(words: list[str]) -> int:
     short = re.sub(r"[^\w.-]+", "_", text).strip("_")[:60]
     default = f"results/retrain/{made.names['space']}-{made.names['dataset']}-{short}"
     out = Path(given["out"] or default).resolve()
-    trainer = Trainer(made.space, made.load, made.recipe, given["device"])
+    recipe = on(made.recipe, choose_device(given["device"]))
+    trainer = Trainer(made.space, made.load, recipe, given["device"])
     try:
         with _trainings_bar(seeds) as tick:
             done = final.retrain(trainer, arch, range(seeds), out, deadline=deadline, progress=tick)

@@ -256,17 +256,11 @@ class _Run:
         total = torch.zeros((), device=labels.device)
         parts = self.outcome.micro_batches
         for some, wanted in zip(inputs.chunk(parts), labels.chunk(parts), strict=True):
-            with self.precision():
+            with half(self.recipe, inputs.device):
                 loss = self.loss(self.forward(some), wanted) * (len(wanted) / len(labels))
             loss.backward()
             total += loss.detach()
         return total
-
-    def precision(self) -> Any:
-        if self.recipe.precision == "fp32":
-            return nullcontext()
-        kind = self.data.train[0].device.type
-        return torch.autocast(kind, torch.bfloat16, cache_enabled=False)  # graphs allow no cache
 
     @torch.no_grad()
     def predict(self, split: str) -> torch.Tensor:
@@ -274,7 +268,7 @@ class _Run:
         self.network.eval()
         inputs, _ = getattr(self.data, split)
         size = max(1, evaluated(inputs) // self.outcome.micro_batches)
-        with self.precision():
+        with half(self.recipe, inputs.device):
             logits = torch.cat(
                 [
                     self.forward(self.data.prepare(some)).float()
@@ -297,6 +291,13 @@ class _Run:
             self.outcome.f1[split] = macro_f1(found, labels, self.data.classes)
             if split not in self.splits:
                 self.outcome.errors[split] = [self.error(split, found)]
+
+
+def half(recipe: Recipe, device: torch.device) -> Any:
+    """A context in which networks compute with the precision of the recipe."""
+    if recipe.precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)  # graphs allow no cache
 
 
 def evaluated(inputs: torch.Tensor) -> int:

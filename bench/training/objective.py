@@ -25,7 +25,7 @@ from bench.training.data import Loader, derive
 from bench.training.population import choose
 from bench.training.recipe import Recipe
 from bench.training.supervise import LONGEST_ANSWER, Answer, Supervisor
-from bench.training.trainer import Trainer, choose_device, network_builder, network_misfits
+from bench.training.trainer import Trainer, choose_device, network_builder, network_misfits, on
 from bench.training.worker import Worker
 from bench.words import many
 
@@ -69,7 +69,7 @@ class TrainingObjective(Objective):
             LookupError: the space has no networks.
         """
         self.space, self.dataset, self.protocol = space, dataset, protocol
-        self.load, self.recipe, self.device, self.deadline = load, recipe, device, deadline
+        self.load, self.device, self.deadline = load, device, deadline
         self.optimum: Mapping[str, float] = {}
         build = network_builder(space)
         wrong = network_misfits(build, recipe.network)
@@ -103,11 +103,12 @@ class TrainingObjective(Objective):
         if wrong:
             raise ValueError("; ".join(wrong))
         kind = choose_device(device).type
+        self.recipe = on(recipe, torch.device(kind))
         self.holds_gpu = kind == "cuda"
-        self.populations = choose(space, recipe, torch.device(kind))
+        self.populations = choose(space, self.recipe, torch.device(kind))
         home = Path(inspect.getfile(build)).parent
         code = [path.read_text(encoding="utf-8") for path in _sources(home)]
-        told = [asdict(recipe), _about(load), kind, torch.__version__, *code]
+        told = [asdict(self.recipe), _about(load), kind, torch.__version__, *code]
         self.digest = hashlib.sha256(canonical_json(told).encode()).hexdigest()
         self._supervisor: Supervisor | None = None
         self._round: list[Question] = []  # what is to be trained together

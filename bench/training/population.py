@@ -10,7 +10,6 @@ fusion: Wang et al., MLSys 2021).
 import gc
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +28,7 @@ from bench.training.loop import (
     CHECKPOINT_SECONDS,
     Outcome,
     evaluated,
+    half,
     held,
     identity_of,
     macro_f1,
@@ -344,7 +344,7 @@ class Run:
     def backward(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Fresh gradients of the sum of losses; returns the losses."""
         self.network.zero_grad(set_to_none=True)
-        with self.precision():
+        with half(self.recipe, inputs.device):
             logits = self.network(inputs)
             losses = functional.cross_entropy(
                 logits.flatten(0, 1),
@@ -356,12 +356,6 @@ class Run:
         torch.autograd.backward(means.sum())
         return means.detach()
 
-    def precision(self) -> Any:
-        if self.recipe.precision == "fp32":
-            return nullcontext()
-        kind = self.data.train[0].device.type
-        return torch.autocast(kind, torch.bfloat16, cache_enabled=False)  # graphs allow no cache
-
     @torch.no_grad()
     def predict(self, split: str) -> torch.Tensor:
         """The class each network puts each input into, `[K, n]`."""
@@ -371,7 +365,7 @@ class Run:
         inputs, _ = getattr(self.data, split)
         size = max(self.recipe.batch_size, evaluated(inputs) // self.network.count)
         for some in torch.split(inputs, size):
-            with self.precision():
+            with half(self.recipe, inputs.device):
                 logits = self.network(self.data.prepare(some)).float()
             finite &= logits.isfinite().all(2).all(1)
             found.append(logits.argmax(2))

@@ -28,7 +28,8 @@ class Recipe:
     """`crop_flip`: images, padded by an eighth, cropped, mirrored; `shift`: signals, rolled."""
     clip: float = 0.0
     """Largest norm of a gradient; 0 does not clip."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """`auto`: bf16 on GPUs and on processors that compute in it, else fp32."""
     compile: bool = False
     """Fuse operations (`torch.compile`); worth its minutes where a training takes hours."""
     graph: bool = False

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -113,6 +113,19 @@ def choose_device(name: str) -> torch.device:
     if name not in known:
         raise ValueError(f"device is {name!r}; allowed here: auto, {', '.join(known)}")
     return torch.device(name)
+
+
+def on(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe as that device follows it: an `auto` precision is decided.
+
+    A processor that only imitates bf16 is slower with it. No GPU is asked: that would make a
+    process hold one, which trains nothing itself.
+    """
+    if recipe.precision != "auto":
+        return recipe
+    can = torch.cpu.get_capabilities()
+    native = any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return replace(recipe, precision="bf16" if native or device.type == "cuda" else "fp32")
 
 
 def network_builder(space: Space) -> Build:
