@@ -197,6 +197,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     return {
         "build_version": BUILD_VERSION,
         "config": plan.config,
+        "precision": plan.trainer.recipe.precision,
         "data": plan.about["data"],
         "architectures": hashlib.sha256(genes.tobytes()).hexdigest(),
         "seeds": [plan.first_seed, plan.first_seed + plan.seeds],

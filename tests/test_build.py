@@ -184,6 +184,18 @@ def test_other_settings_are_another_build(plan, words):
     assert key_of(replace(plan, config=made.config)) != key_of(plan)
 
 
+def test_a_precision_is_decided_for_the_device(monkeypatch):
+    import torch
+
+    keys = {}
+    for native, precision in (True, "bf16"), (False, "fp32"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"bf16": native})
+        one = plan_of("recipe.precision=auto", architectures="random:1")
+        assert one.trainer.recipe.precision == precision
+        keys[precision] = key_of(one)
+    assert keys["bf16"] != keys["fp32"]
+
+
 def test_what_else_makes_another_build(plan):
     others = [
         replace(plan, seeds=3),
@@ -461,15 +473,15 @@ PROCESSES = [("", "cpu"), ("", "cuda"), ("3", "cuda")]
 def test_the_command(call, data):
     words = [*WORDS, "architectures=random:2", "seeds=1", "name=mine", "licence=MIT", "note=Why."]
     status, out, err = call("build", *words)
-    assert (status, err) == (0, "")
+    assert (status, told(err)) == (0, ["0 of 2", "2 of 2"])
     assert "mine.h5: 2 architectures of chain, 1 training seed\n" in out
     table = read_table(data / "mine.h5")
     assert table.provenance["licence"] == "MIT"
     assert table.provenance["notes"].startswith("2 of 1,360 networks (random:2), each trained")
     assert table.provenance["notes"].endswith(" Why.")
     assert "architectures=random:2 seeds=1" in table.provenance["source"]
-    again = call("build", *words)
-    assert again[0] == 0
+    status, _, err = call("build", *words)
+    assert (status, told(err)) == (0, ["0 of 2", "2 of 2"])
     status, out, _ = call("space", "chain", "table=mine", "out=view")
     assert status == 0
     assert "2 architectures with a number" in out
@@ -478,6 +490,44 @@ def test_the_command(call, data):
     status, _, err = call("build", *WORDS, "architectures=random:3", "seeds=1", "name=mine")
     assert status == 2
     assert re.search(r"mine\.h5 is another table; choose a name= of its own", err)
+
+
+def test_failures_are_listed(call, data, tmp_path):
+    """Kernels that reach beyond a signal; all stand in a file, the first ones on the screen."""
+    listed = tmp_path / "chains.txt"
+    listed.write_text("3-3\n6-6-6-6-6\n")
+    write_signals(data, length=24)
+    words = [*WORDS, f"architectures={listed}", "seeds=12", "name=cut", "dataset.load.length=24"]
+    status, out, err = call("build", *words)
+    assert status == 1
+    assert "2 architectures of chain, 12 training seeds" in out
+    (path,) = (tmp_path / "results/build").glob("*/failures.txt")
+    assert f"12 trainings failed; {path} lists all" in err
+    assert "… and 4 more" in err
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        f"6-6-6-6-6, seed {seed}" for seed in range(12)
+    ]
+    assert all("signals have 24 positions; allowed" in line for line in lines)
+
+
+def told(err):
+    """What is said of progress where nobody watches a bar: done and all."""
+    lines = [line for line in map(str.strip, err.splitlines()) if line]
+    found = [re.fullmatch(r"(\d+ of \d+) trainings, (\d\d:\d\d|\?) left", line) for line in lines]
+    return list(dict.fromkeys(some[1] for some in found))
+
+
+@pytest.mark.parametrize(
+    ("done", "steps"),
+    [([1, 1, 1], []), ([2, 1], ["2 of 5"]), ([3], [])],  # what is there at the start is said
+    ids=str,
+)
+def test_progress_is_told_in_a_log(done, steps, capsys):
+    with training._trainings_bar(5) as tick:
+        for count in done:
+            tick(count)
+    assert told(capsys.readouterr().err) == ["0 of 5", *steps, "3 of 5"]
 
 
 @pytest.mark.parametrize(

@@ -107,5 +107,6 @@ def test_the_recipe():
     recipe = build("recipe", "nats_sss")
     assert network_misfits(network, recipe.network) == []
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (90, 256, 0.1)
+    assert recipe.precision == "auto"  # of which the table says nothing
     assert (recipe.optimizer, recipe.momentum, recipe.weight_decay) == ("sgd", 0.9, 5e-4)
     assert (recipe.schedule, recipe.augmentation) == ("cosine", "crop_flip")

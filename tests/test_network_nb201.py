@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from bench.parts import build  # noqa: E402
+from bench.table import read_table, shipped_folder  # noqa: E402
 from bench.training.cost import multiply_adds, parameters  # noqa: E402
 from bench.training.trainer import network_misfits  # noqa: E402
 from spaces.nb201.network import Cell  # noqa: E402
@@ -94,6 +96,16 @@ def test_every_published_size_but_those_that_contradict_themselves():
                 contradict[head].add(row["index"])
     assert contradict["cifar10"] == contradict["cifar100"] == contradict["imagenet16"]
     assert len(contradict["cifar10"]) == CONTRADICTIONS
+
+
+def test_the_table_that_ships_has_the_sizes_of_the_formula():
+    """Of CIFAR-10's three columns one has no row that contradicts itself."""
+    table = read_table(shipped_folder(SPACE) / "nb201.h5")
+    told = table.schedules["cifar10", "200"].columns["parameters"]
+    wanted = np.array([formula(tuple(arch)) for arch in table.architectures.tolist()])
+    wrong = (~np.isnan(told) & (told != wanted[:, None])).sum(0)
+    assert wrong.min() == 0
+    assert wrong.max() == CONTRADICTIONS
 
 
 def test_published_flops():
@@ -193,5 +205,6 @@ def test_the_recipe():
     assert network_misfits(network, recipe.network) == []
     assert recipe.network == {"channels": 16, "cells": 5}
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (200, 256, 0.1)
+    assert recipe.precision == "auto"  # of which the table says nothing
     assert (recipe.optimizer, recipe.momentum, recipe.weight_decay) == ("sgd", 0.9, 5e-4)
     assert (recipe.schedule, recipe.augmentation) == ("cosine", "crop_flip")

@@ -12,6 +12,7 @@ from bench.built import Built, Failure, collect, put, to_table
 from bench.parity import Reference
 from bench.table import Schedule, Table, TableError, write_table
 from spaces.chain.space import Chain
+from spaces.nb201.space import NB201
 
 SPACE = Chain()
 MEMBERS = tuple(SPACE)[::45][:30]
@@ -59,6 +60,15 @@ def test_one_row_of_each_part():
     assert found.errors.shape == (10, 2)
     assert np.allclose(found.errors.mean(1), np.linspace(0.1, 0.68, 30)[rows], atol=1e-6)
     assert found.epoch_seconds.tolist() == [2.0] * 10
+
+
+def test_the_table_of_nb201_that_ships_can_be_drawn_from():
+    found = parity.sample(NB201(), "nb201", "cifar10", "200", 20)
+    assert (found.metric, len(found.architectures)) == ("valid_error", 20)
+    means = np.nanmean(found.errors, 1)
+    assert (np.diff(means) > 0).all()
+    assert means[0] < 0.1 < 0.5 < means[-1]
+    assert (found.epoch_seconds > 0).all()
 
 
 def test_the_draw_is_seeded():
@@ -222,7 +232,7 @@ def test_a_table_is_repeated_exactly_under_its_own_seeds(call, data, tmp_path):
     texts = dict.fromkeys(("source", "licence", "citation", "notes"), "")
     put(to_table(plan, built, texts), SPACE, "tiny")
     status, out, err = call("parity", *WORDS, "table=tiny", "n=4", "first_seed=0")
-    assert (status, err) == (0, "")
+    assert (status, "nas-arena:" in err) == (0, False)
     assert "bias, live minus table: +0.00 percentage points; standard deviation 0.00" in out
     assert (tmp_path / "results/parity/tiny-mnist1d/parity.png").is_file()
     told = json.loads((tmp_path / "results/parity/tiny-mnist1d/parity.json").read_text())

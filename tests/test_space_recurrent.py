@@ -123,6 +123,35 @@ def test_attention_is_a_mean_with_weights_that_sum_to_1(networks):
         network.recurrent = original
 
 
+@pytest.mark.parametrize(("window", "steps"), [(4, 3), (5, 3), (12, 1)])
+def test_a_step_reads_a_window(window, steps):
+    """All channels of its positions; zeros beyond the end."""
+    torch = pytest.importorskip("torch", reason="networks need PyTorch")
+    from spaces.recurrent.network import build
+
+    network = build(SPACE, SPACE.from_string("gru-32-1-both-last"), (3, 12), 5, window=window)
+    given = []
+    network.recurrent.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    signals = torch.randn(2, 3, 12)
+    assert network(signals).shape == (2, 5)
+    wanted = torch.zeros(2, steps, 3 * window)
+    for step in range(steps):
+        there = signals[:, :, step * window : (step + 1) * window]
+        for channel in range(3):
+            first = channel * window
+            wanted[:, step, first : first + there.shape[2]] = there[:, channel]
+    assert torch.equal(given[0], wanted)
+
+
+@pytest.mark.parametrize("window", [0, 13])
+def test_a_window_that_is_none_is_named(window):
+    pytest.importorskip("torch", reason="networks need PyTorch")
+    from spaces.recurrent.network import build
+
+    with pytest.raises(ValueError, match=f"window is {window}; allowed: 1 to 12, the length"):
+        build(SPACE, (0,) * 5, (3, 12), 5, window=window)
+
+
 def test_images_are_refused():
     pytest.importorskip("torch", reason="networks need PyTorch")
     from spaces.recurrent.network import build

@@ -460,6 +460,11 @@ def test_a_training_that_is_over_is_let_go():
         gc.enable()
 
 
+def test_a_precision_that_is_left_open_is_refused():
+    with pytest.raises(ValueError, match=r"precision is 'auto'; trainer\.on decides it"):
+        run(small.recipe(precision="auto"))
+
+
 def test_graphs_are_for_gpus():
     trainer = Trainer(Chain(), small.signals, small.recipe(graph=True), "cpu")
     with pytest.raises(

@@ -154,6 +154,7 @@ def test_a_run_records_the_precision_it_has(monkeypatch):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"bf16": native})
         made = objective(recipe=replace(RECIPE, precision="auto"))
         assert made.recipe.precision == precision
+        assert made.notes == f"trained in {precision}"  # stands in the cell and under figures
         assert objective(recipe=replace(RECIPE, precision=precision)).digest == made.digest
         digests[precision] = made.digest
     assert digests["bf16"] != digests["fp32"]
@@ -693,10 +694,17 @@ def test_killed_runs_end_as_uninterrupted_ones(tmp_path, jobs, kills):
         assert len(read_trials(shard)["error"]) == 8
     for path in pieces.glob("runs/*/*.jsonl"):
         assert path.read_bytes().count(b"\n") == 9
-    report = command(pieces, tmp_path)
-    report["args"] = [sys.executable, "-m", "bench.cli", "report", f"results={pieces}"]
-    done = subprocess.run(**report)
-    assert done.returncode == 0, done.stdout
+    tabular = ["space=chain", "strategy=random_search", "budget.limit=8", "seeds=2"]
+    for words in ["run", *tabular], ["report"]:
+        rest = command(pieces, tmp_path)
+        rest["args"] = [sys.executable, "-m", "bench.cli", *words, f"results={pieces}"]
+        done = subprocess.run(**rest)
+        assert done.returncode == 0, done.stdout
+    text = (pieces / "report/leaderboard.md").read_text(encoding="utf-8")
+    assert len({line for line in text.splitlines() if line.startswith("## ")}) == 2
+    assert "regularized_evolution" in text
+    assert "random_search" in text
+    assert len(list(pieces.glob("report/*.png"))) >= 2
 
 
 @pytest.mark.parametrize(

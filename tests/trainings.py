@@ -9,12 +9,12 @@ WORDS = (
 )
 
 
-def write_signals(folder):
+def write_signals(folder, length=56):
     """Put what the loader of MNIST-1D would have generated for `SETTINGS` into a data folder."""
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 10
-    places = np.linspace(0, 2 * np.pi, 56)
-    waves = np.sin(places * (1 + labels[:, None])) + 0.3 * rng.standard_normal((400, 56))
-    path = folder / "mnist1d/mnist1d-400-56-0-4-4-0.25-0.15-42.npz"
+    places = np.linspace(0, 2 * np.pi, length)
+    waves = np.sin(places * (1 + labels[:, None])) + 0.3 * rng.standard_normal((400, length))
+    path = folder / f"mnist1d/mnist1d-400-{length}-0-4-4-0.25-0.15-42.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, x=waves, y=labels)

@@ -126,12 +126,18 @@ def _build(words: list[str]) -> int:
     print(f"Look at it: nas-arena space {made.names['space']} table={name}")
     if len(archs) < plan.space.networks:
         print("It is a sample: a search needs every architecture, or objective=surrogate")
+    listed = folder / "failures.txt"
+    listed.unlink(missing_ok=True)
+    if not found.failures:
+        return 0
     lines = [
         f"{one.architecture}, seed {one.seed}: {one.status} {one.message}".rstrip()
         + f" (remove {one.path.name} and build again to repeat it)"
         for one in found.failures
     ]
-    return complain([f"{many(len(lines), 'training')} failed", *lines], status=1) if lines else 0
+    listed.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    failed = f"{many(len(lines), 'training')} failed; {listed} lists all"
+    return complain([failed, *lines], status=1)
 
 
 def parity(words: list[str]) -> int:
@@ -336,15 +342,18 @@ def _made(words: list[str], problems: list[str], stored: Any = None) -> Any:
     return made
 
 
+LOGGED = "{n} of {total} trainings, {remaining} left\n"
+
+
 @contextmanager
 def _trainings_bar(total: int) -> Iterator[Callable[[int], object]]:
-    """A bar of trainings with the time left; nothing where nobody looks."""
-    if not sys.stderr.isatty():
-        yield bool
-        return
+    """A bar of trainings with the time left; in a log a line a minute."""
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="training", smoothing=0.05) as bar:
+    style: dict[str, Any] = {}
+    if not sys.stderr.isatty():
+        style = {"bar_format": LOGGED, "mininterval": 60.0, "maxinterval": 60.0}
+    with tqdm(total=total, unit="training", smoothing=0.05, **style) as bar:
 
         def tick(done: int) -> None:
             if done > 1:  # of an earlier command: says nothing of how long one takes

@@ -294,8 +294,14 @@ class _Run:
 
 
 def half(recipe: Recipe, device: torch.device) -> Any:
-    """A context in which networks compute with the precision of the recipe."""
-    if recipe.precision != "bf16":
+    """A context in which networks compute with the precision of the recipe.
+
+    Raises:
+        ValueError: the recipe leaves that open.
+    """
+    if recipe.precision == "auto":
+        raise ValueError("precision is 'auto'; trainer.on decides it for a device")
+    if recipe.precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)  # graphs allow no cache
 

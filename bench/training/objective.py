@@ -104,6 +104,8 @@ class TrainingObjective(Objective):
             raise ValueError("; ".join(wrong))
         kind = choose_device(device).type
         self.recipe = on(recipe, torch.device(kind))
+        if self.recipe != recipe:
+            self.notes = f"trained in {self.recipe.precision}"
         self.holds_gpu = kind == "cuda"
         self.populations = choose(space, self.recipe, torch.device(kind))
         home = Path(inspect.getfile(build)).parent

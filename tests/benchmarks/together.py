@@ -39,7 +39,7 @@ def signals(train: int, valid: int) -> Data:
     generator = torch.Generator().manual_seed(0)
     parts = [
         (
-            torch.randn(count, 1, 40, generator=generator),
+            torch.randn(count, 1, 56, generator=generator),
             torch.randint(10, (count,), generator=generator),
         )
         for count in (train, valid, 10)
@@ -63,7 +63,7 @@ def alone(archs: list[Architecture], seeds: list[int], data: Data, recipe: Recip
 def main() -> None:
     options = measure.arguments(__doc__)
     torch.set_num_threads(1)
-    train, valid = (3000, 3000) if options.quick else (12000, 15000)
+    train, valid = (3000, 3000) if options.quick else (10000, 7500)
     data, recipe = signals(train, valid), part("recipe", "chain")
     rows = []
     for what, (archs, seeds) in MIXES.items():
