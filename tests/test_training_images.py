@@ -27,6 +27,7 @@ from bench import catalogue  # noqa: E402
 from bench.compose import ConfigError, plan  # noqa: E402
 from bench.fetch import FetchError  # noqa: E402
 from bench.parts import conf_folder  # noqa: E402
+from bench.store import read_trials, sealed  # noqa: E402
 from bench.table import TableError  # noqa: E402
 from bench.training import fill, images, published  # noqa: E402
 from bench.training.data import carve  # noqa: E402
@@ -552,9 +553,8 @@ def test_images_train(places, small):
     assert [len(outcome.errors[part]) for part in ("train", "valid", "test")] == [2, 2, 1]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
-def test_the_real_one_is_as_published(name, monkeypatch):
+def real(name, monkeypatch):
+    """The data set as it lies on this machine; skips where it does not."""
     for variable in "NAS_ARENA_DATA", "TORCH_HOME":
         if variable in REAL:
             monkeypatch.setenv(variable, REAL[variable])
@@ -562,9 +562,15 @@ def test_the_real_one_is_as_published(name, monkeypatch):
             monkeypatch.delenv(variable)
     monkeypatch.setattr(published, "DEBIAN", DEBIAN)
     try:
-        data = getattr(images, name)()
+        return getattr(images, name)()
     except FileNotFoundError as error:
         pytest.skip(f"{name} is absent: {error}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+def test_the_real_one_is_as_published(name, monkeypatch):
+    data = real(name, monkeypatch)
     count = {"cifar10": 50_000, "cifar100": 50_000, "fashion_mnist": 60_000}[name]
     labels = torch.cat([data.train[1], data.valid[1]])
     assert labels.bincount().tolist() == [count // data.classes] * data.classes
@@ -573,3 +579,25 @@ def test_the_real_one_is_as_published(name, monkeypatch):
         pixels = torch.cat([data.train[0], data.valid[0]])
         means = pixels.double().mean((0, 2, 3)) / 255
         assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=5e-5)
+
+
+@pytest.mark.slow
+def test_nb201_trains_on_the_real_cifar10(monkeypatch, call, tmp_path):
+    """Two epochs, smaller: one cell a stage, of 16 channels, on some of the images."""
+    real("cifar10", monkeypatch)
+    sizes = [f"dataset.load.{part}={size}" for part, size in SIZES.items()]
+    words = ["objective=train", "space=nb201", "dataset=cifar10", "strategy=random_search"]
+    words += ["budget.limit=2", "seeds=1", "recipe.epochs=2", "recipe.network.cells=1", *sizes]
+    words += ["protocol.schedule='2'", "protocol.report_schedule='2'", "protocol.fidelities=[2]"]
+    status, out, err = call("run", *words)
+    assert status == 0, err
+    (folder,) = (tmp_path / "results/runs").iterdir()
+    assert json.loads((folder / "cell.json").read_text())["config"]["dataset"]["name"] == "cifar10"
+    (shard,) = sealed(folder)
+    errors = read_trials(shard)["error"]
+    assert len(errors) == 2
+    assert ((errors > 0) & (errors < 1)).all()
+    assert "random_search" in out
+
+
+SIZES = {"train": 2048, "valid": 512, "test": 512}
