@@ -493,20 +493,19 @@ def test_the_command(call, data):
 
 
 def test_failures_are_listed(call, data, tmp_path):
-    """Kernels that reach beyond a signal; all stand in a file, the first ones on the screen."""
+    """Kernels that reach beyond a signal; all stand in a file, of which the screen shows at most the first."""
     listed = tmp_path / "chains.txt"
     listed.write_text("3-3\n6-6-6-6-6\n")
     write_signals(data, length=24)
-    words = [*WORDS, f"architectures={listed}", "seeds=12", "name=cut", "dataset.load.length=24"]
+    words = [*WORDS, f"architectures={listed}", "seeds=2", "name=cut", "dataset.load.length=24"]
     status, out, err = call("build", *words)
     assert status == 1
-    assert "2 architectures of chain, 12 training seeds" in out
+    assert "2 architectures of chain, 2 training seeds" in out
     (path,) = (tmp_path / "results/build").glob("*/failures.txt")
-    assert f"12 trainings failed; {path} lists all" in err
-    assert "… and 4 more" in err
+    assert f"2 trainings failed; {path} lists all" in err
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line.partition(":")[0] for line in lines] == [
-        f"6-6-6-6-6, seed {seed}" for seed in range(12)
+        f"6-6-6-6-6, seed {seed}" for seed in range(2)
     ]
     assert all("signals have 24 positions; allowed" in line for line in lines)
 
