@@ -90,7 +90,7 @@ def test_all_is_listed(home):
     text = listing.overview()
     lines = text.splitlines()
     assert lines[0].split() == ["name", "space", "data", "sets", "rows", "MB", "here"]
-    there = sorted([*RECIPES, "chain"])  # which is our own, and has no recipe
+    there = sorted([*RECIPES, "chain", "recurrent"])  # the last two are our own, without a recipe
     assert [line.split()[0] for line in lines[1 : 1 + len(there)]] == there
     assert max(map(len, lines)) <= 100
     assert re.fullmatch(r"nb201 +nb201 +.* +15,625 +\d\.\d +whole", line_of("nb201"))

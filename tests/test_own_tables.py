@@ -14,7 +14,7 @@ from bench.table import read_table, shipped_folder
 
 DATASET = "mnist1d"
 SEEDS = 3
-NAMES = ("chain",)
+NAMES = ("chain", "recurrent")
 
 
 @pytest.fixture(params=NAMES)
