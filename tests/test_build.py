@@ -493,7 +493,7 @@ def test_the_command(call, data):
 
 
 def test_failures_are_listed(call, data, tmp_path):
-    """Kernels that reach beyond a signal; all stand in a file, of which the screen shows at most the first."""
+    """Kernels that reach beyond a signal; a file has all, where the screen shows the first ones."""
     listed = tmp_path / "chains.txt"
     listed.write_text("3-3\n6-6-6-6-6\n")
     write_signals(data, length=24)
