@@ -694,17 +694,23 @@ def test_killed_runs_end_as_uninterrupted_ones(tmp_path, jobs, kills):
         assert len(read_trials(shard)["error"]) == 8
     for path in pieces.glob("runs/*/*.jsonl"):
         assert path.read_bytes().count(b"\n") == 9
-    tabular = ["space=chain", "strategy=random_search", "budget.limit=8", "seeds=2"]
+    tabular = [
+        "space=chain",
+        "dataset=mnist1d",
+        "strategy=random_search",
+        "budget.limit=8",
+        "seeds=2",
+    ]
     for words in ["run", *tabular], ["report"]:
         rest = command(pieces, tmp_path)
         rest["args"] = [sys.executable, "-m", "bench.cli", *words, f"results={pieces}"]
         done = subprocess.run(**rest)
         assert done.returncode == 0, done.stdout
-    text = (pieces / "report/leaderboard.md").read_text(encoding="utf-8")
+    text = (pieces / "report/all/leaderboard.md").read_text(encoding="utf-8")
     assert len({line for line in text.splitlines() if line.startswith("## ")}) == 2
     assert "regularized_evolution" in text
     assert "random_search" in text
-    assert len(list(pieces.glob("report/*.png"))) >= 2
+    assert len(list(pieces.glob("report/all/*.png"))) >= 2
 
 
 @pytest.mark.parametrize(
