@@ -155,6 +155,8 @@ def test_a_run_records_the_precision_it_has(monkeypatch):
         made = objective(recipe=replace(RECIPE, precision="auto"))
         assert made.recipe.precision == precision
         assert made.notes == f"trained in {precision}"  # stands in the cell and under figures
+        sent = pickle.loads(pickle.dumps(made))  # as to a process with some seeds
+        assert (sent.recipe, sent.notes, sent.digest) == (made.recipe, made.notes, made.digest)
         assert objective(recipe=replace(RECIPE, precision=precision)).digest == made.digest
         digests[precision] = made.digest
     assert digests["bf16"] != digests["fp32"]

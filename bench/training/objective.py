@@ -103,7 +103,7 @@ class TrainingObjective(Objective):
         if wrong:
             raise ValueError("; ".join(wrong))
         kind = choose_device(device).type
-        self.recipe = on(recipe, torch.device(kind))
+        self.recipe, self._given = on(recipe, torch.device(kind)), recipe
         if self.recipe != recipe:
             self.notes = f"trained in {self.recipe.precision}"
         self.holds_gpu = kind == "cuda"
@@ -121,7 +121,7 @@ class TrainingObjective(Objective):
         """Other processes have trainings of their own."""
         settings: dict[str, Any] = {
             "load": self.load,
-            "recipe": self.recipe,
+            "recipe": self._given,
             "device": self.device,
             "deadline": self.deadline,
         }
